@@ -1,0 +1,1 @@
+"""The histogram engine: XGBoost's trees from integer sums."""

@@ -1,0 +1,1 @@
+"""Dask clusters from the spec, and rows held on their workers."""

@@ -1,0 +1,1 @@
+"""Scores from summed histograms, the report and its plots."""

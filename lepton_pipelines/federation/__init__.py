@@ -1,0 +1,1 @@
+"""Sums across organisations that show nothing but the total."""

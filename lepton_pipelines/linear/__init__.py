@@ -1,0 +1,1 @@
+"""Federated gradient descent for linear and logistic models."""

@@ -1,0 +1,1 @@
+"""What a user writes: pipeline, organisation, contract, gates."""
