@@ -1,1 +1,1 @@
-"""MLflow: runs, versions, aliases, gates."""
+"""Models, their runs and versions in MLflow: publishing, gates, promotion, serving, scoring in batches."""
