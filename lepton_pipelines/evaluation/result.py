@@ -98,22 +98,24 @@ Figures = Annotated[BinaryFigures | RegressionFigures | MulticlassFigures, Field
 
 
 class GroupRates(Figure):
-    """How a declared group fares at the decision threshold."""
+    """How a declared group fares; every figure is None where the group has too few rows to be shown."""
 
     group: str
-    rows: int
-    selection_rate: float | None = Field(description="share predicted positive; None below the disclosure limit")
-    true_positive_rate: float | None = Field(description="share of its positives predicted positive")
+    rows: int | None = Field(description="None below the smallest group that is shown")
+    selection_rate: float | None = Field(default=None, description="share predicted positive")
+    true_positive_rate: float | None = Field(default=None, description="share of its positives predicted positive")
+    auc: float | None = None
+    calibration_gap: float | None = Field(default=None, description="|mean probability − share of positives|")
 
 
 class Fairness(Figure):
-    """Gaps between declared groups; None where fewer than two groups have enough rows."""
+    """Differences between the groups of one declared column, over those groups that have enough rows."""
 
     column: str
+    threshold: float
     groups: list[GroupRates]
-    demographic_parity_gap: float | None = Field(description="largest minus smallest selection rate")
-    equal_opportunity_gap: float | None = Field(description="largest minus smallest true positive rate")
-    smallest_group: int = Field(description="groups with fewer rows are not shown")
+    smallest_group: int = Field(description="groups with fewer rows are not shown and not compared")
+    gaps: Scores = Field(description="by the names that gates use; what fewer than two groups have is left out")
 
 
 class OrganisationFigures(Figure):

@@ -143,7 +143,7 @@ def _open_embedded(folder: Path) -> Tracking:
     except OSError as problem:
         raise UserError(
             f"MLflow cannot keep its runs in {folder}: {problem.strerror}. Give write permission there, or name a "
-            f"server under registry.tracking."
+            f"server under tracking.mlflow in the organisation's file."
         ) from problem
     return _open_database(f"sqlite:///{folder.resolve()}/mlflow.db", artifacts.resolve().as_uri())
 

@@ -21,6 +21,9 @@ METRICS: dict[str, bool] = {
     "merror": False,
 }
 
+# Differences between groups that can be limited.
+GAPS = ("demographic_parity_gap", "equal_opportunity_gap", "auc_gap", "calibration_gap")
+
 
 class Limit(SpecModel):
     """Bounds of one score."""
@@ -99,19 +102,25 @@ class Fairness(SpecModel):
         title="Calibration gap",
         description="Largest difference of mean prediction and mean label in a group.",
     )
-    selection_gap: Limit | None = Field(
-        default=None, title="Selection gap", description="Highest less lowest share of predictions of at least 0.5."
+    demographic_parity_gap: Limit | None = Field(
+        default=None,
+        title="Demographic parity gap",
+        description="Highest less lowest share of predictions of at least 0.5.",
+    )
+    equal_opportunity_gap: Limit | None = Field(
+        default=None,
+        title="Equal opportunity gap",
+        description="Highest less lowest share of positives that are predicted positive.",
     )
 
     def limits(self) -> dict[str, Limit]:
         """Return the limits that are set, by the gap's name."""
-        names = ("auc_gap", "calibration_gap", "selection_gap")
-        return {name: limit for name in names if (limit := getattr(self, name)) is not None}
+        return {name: limit for name in GAPS if (limit := getattr(self, name)) is not None}
 
     @model_validator(mode="after")
     def _some(self) -> "Fairness":
         if not self.limits():
-            raise PydanticCustomError("spec", "sets no limit. Write auc_gap, calibration_gap or selection_gap")
+            raise PydanticCustomError("spec", "sets no limit. Write {gaps}", {"gaps": " or ".join(GAPS)})
         return self
 
 
@@ -128,6 +137,12 @@ class Gates(MetricLimits):
     )
     fairness: Fairness | None = Field(
         default=None, title="Fairness", description="Limits of differences between groups."
+    )
+    size_mb: Limit | None = Field(
+        default=None, title="Model size", description="Size of the model file in megabytes (10^6 bytes)."
+    )
+    latency_ms: Limit | None = Field(
+        default=None, title="Latency", description="Milliseconds to score one row, the median of many single rows."
     )
 
     noun: ClassVar[str] = "gate"

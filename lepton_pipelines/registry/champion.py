@@ -1,0 +1,57 @@
+"""The model in use: its bytes, for comparing a new one with it on the same held-out rows."""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lepton_pipelines.registry.promotion import CHAMPION, holder
+from lepton_pipelines.registry.publishing import MODEL_DIGEST_TAG
+from lepton_pipelines.registry.tracking import Tracking, quiet_logging
+from lepton_pipelines.spec.errors import UserError
+
+MODEL_FILE = "model.ubj"
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version's model file. digest: SHA-256 of `model`, hex, as it was when it was published."""
+
+    name: str
+    version: str
+    model: bytes
+    digest: str
+
+
+def load_champion(tracking: Tracking, name: str) -> RegisteredModel | None:
+    """Load the champion; None if there is none yet, or if the version that was champion has been deleted."""
+    found = holder(tracking, name, CHAMPION)
+    return None if found is None else load_version(tracking, name, found.number)
+
+
+def load_version(tracking: Tracking, name: str, version: str) -> RegisteredModel:
+    """Load a version's model file and check its digest.
+
+    Raises UserError if the file cannot be read or is not the one that was published.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="lepton-") as folder, tracking.as_current(), quiet_logging():
+        try:
+            found = tracking.client().get_model_version(name, version)
+            path = download_artifacts(artifact_uri=f"models:/{name}/{version}/{MODEL_FILE}", dst_path=folder)
+            model = Path(path).read_bytes()
+        except (MlflowException, OSError) as problem:
+            raise UserError(
+                f"{name} v{version} is registered but its file cannot be read: {problem}. Delete the version or "
+                f"restore MLflow's artifacts."
+            ) from problem
+    digest = hashlib.sha256(model).hexdigest()
+    published = found.tags.get(MODEL_DIGEST_TAG, digest)
+    if digest != published:
+        raise UserError(
+            f"{name} v{version} is not the file that was published: its digest is {digest[:12]}…, published was "
+            f"{published[:12]}…. Do not use it; delete the version."
+        )
+    return RegisteredModel(name, version, model, digest)
