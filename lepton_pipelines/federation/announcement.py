@@ -12,7 +12,8 @@ from lepton_pipelines.federation.encoding import canonical
 class Announcement:
     """One member's view of the next sum.
 
-    number: position in the run, from 0. epoch, attempt: key epoch, and how often this sum was begun.
+    number: position in the run, from 0. epoch: of the keys; a sum is attempted once in an epoch, so the two together
+    are the attempt.
     shape: of the vector. bound: largest absolute value of a total. context: digest of the shared state.
     members: everyone who takes part, in order.
     """
@@ -25,7 +26,6 @@ class Announcement:
     context: bytes
     members: tuple[str, ...]
     epoch: int = 1
-    attempt: int = 1
 
     @cached_property
     def encoded(self) -> bytes:
@@ -40,7 +40,6 @@ class Announcement:
                 "context": self.context.hex(),
                 "members": list(self.members),
                 "epoch": self.epoch,
-                "attempt": self.attempt,
             }
         )
 
@@ -61,7 +60,6 @@ _FIELDS = {
     "number": "is at sum number",
     "members": "believes the members are",
     "epoch": "is in key epoch",
-    "attempt": "is at attempt",
     "run": "is in run",
 }
 
