@@ -345,10 +345,6 @@ class BoosterParameters(SpecModel):
             )
         if self.objective == "reg:quantileerror" and not self.quantile_alpha:
             raise PydanticCustomError("spec", "lacks quantile_alpha: reg:quantileerror needs it, 0.5 for example", {})
-        if self.max_depth == 0 and self.max_leaves == 0 and self.grow_policy == "depthwise":
-            raise PydanticCustomError(
-                "spec", "has neither max_depth nor max_leaves above 0, so trees would not end. Set one of them", {}
-            )
         return self
 
     @property
