@@ -97,14 +97,14 @@ def settle(
     if found.tags.get(OUTCOME_TAG) in ("refused", "rolled back"):
         outcome: Outcome = "refused" if found.tags[OUTCOME_TAG] == "refused" else "rolled back"
         reason = found.tags.get(REASON_TAG, "decided before")
-        return Decision(model, version, outcome, champion and champion.number, reason)
+        return Decision(model, version, outcome, _number(champion), reason)
     client.set_model_version_tag(model, version, GATES_TAG, json.dumps([asdict(one) for one in results]))
     if not passed(list(results)):
         reason = "; ".join(one.message.rstrip(".") for one in results if not one.passed)
-        return _record(client, model, version, "challenger", champion and champion.number, reason, "gates")
+        return _record(client, model, version, "challenger", _number(champion), reason, "gates")
     reason = _why_passed(results)
     if promote == "ask":
-        return _record(client, model, version, "waiting", champion and champion.number, reason, "gates")
+        return _record(client, model, version, "waiting", _number(champion), reason, "gates")
     return _make_champion(client, model, found, champion, reason, "gates")
 
 
@@ -136,7 +136,7 @@ def refuse(tracking: Tracking, model: str, version: str, *, reason: str, by: str
     if champion is not None and champion.number == version:
         raise UserError(f"{model} v{version} is champion. To take it back: lepton rollback {model}")
     _drop_alias(client, model, CHALLENGER, version)
-    return _record(client, model, version, "refused", champion and champion.number, reason, by)
+    return _record(client, model, version, "refused", _number(champion), reason, by)
 
 
 def rollback(tracking: Tracking, model: str, *, reason: str, by: str) -> Decision:
@@ -196,6 +196,10 @@ def _drop_alias(client: "MlflowClient", model: str, alias: str, version: str) ->
     """Take an alias away, if it is this version that holds it."""
     if str(client.get_registered_model(model).aliases.get(alias)) == version:
         client.delete_registered_model_alias(model, alias)
+
+
+def _number(version: Version | None) -> str | None:
+    return None if version is None else version.number
 
 
 def _existing(client: "MlflowClient", model: str, number: str) -> Version:
