@@ -140,6 +140,9 @@ class Contract(SpecModel):
     minimum_rows: int = Field(
         default=1, ge=1, title="Minimum rows", description="Fewest rows an organisation may bring."
     )
+    key_is_unique: bool = Field(
+        default=False, title="Key is unique", description="No two rows have the same key (ODCS: primaryKey)."
+    )
     columns: tuple[Column, ...] = Field(title="Columns", description="The table's columns, in their order.")
 
     @model_validator(mode="after")
@@ -180,6 +183,11 @@ class Contract(SpecModel):
     def keys(self) -> tuple[Column, ...]:
         """The columns that together name a row."""
         return tuple(c for c in self.columns if c.role == "key")
+
+    @property
+    def has_unique_key(self) -> bool:
+        """Whether the key columns name a row: no two rows may have the same."""
+        return bool(self.keys) and self.key_is_unique
 
     @property
     def groups(self) -> tuple[Column, ...]:
@@ -288,6 +296,7 @@ class _Standard:
                         "version": str(data["version"]),
                         "name": table["name"],
                         "description": description.get("purpose"),
+                        "key_is_unique": any(p.get("primaryKey") for p in properties),
                         "columns": columns,
                         **ours,
                     }

@@ -31,7 +31,16 @@ def nearest(word: str, words: "list[str] | tuple[str, ...]") -> str | None:
     """Return the word of the list that the user most likely meant, or None if none is near."""
     lowered = {w.lower(): w for w in words}
     found = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    return lowered[found[0]] if found else None
+    if found:
+        return lowered[found[0]]
+    # radius_mean and mean_radius are the same words in another order.
+    ordered = {_in_order(w): w for w in words}
+    turned = get_close_matches(_in_order(word), list(ordered), n=1, cutoff=0.8)
+    return ordered[turned[0]] if turned else None
+
+
+def _in_order(word: str) -> str:
+    return " ".join(sorted(re.split(r"[\s_.-]+", word.lower())))
 
 
 def did_you_mean(word: str, words: "list[str] | tuple[str, ...]") -> str:

@@ -1,0 +1,91 @@
+"""A piece of a source made ready for training where it was read: checked, cleaned, split, encoded, digested."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.pipeline import KeySplit, TimeSplit
+
+from .encoding import Encoded, encode_values
+from .lineage import piece_digest
+from .sources import Piece, Source
+from .splits import SETS, assign
+from .validation import Checked, read
+from .violations import Violations
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One piece, ready.
+
+    sets: the encoded rows by the set's name, in the piece's order; every set is there, if only with no rows.
+    violations: what was found, also of the rows that were set aside. digest: SHA-256 of the rows as read.
+    """
+
+    sets: Mapping[str, Encoded]
+    violations: Violations
+    digest: bytes
+
+
+def prepare(
+    source: Source, piece: Piece, split: KeySplit | TimeSplit, *, quarantine: Path | str | None = None
+) -> Prepared:
+    """Read a piece and make it ready. Rows that break the contract are left out and counted.
+
+    quarantine: folder at home into which such rows are written, with the reason; None writes nothing.
+    Whether they refuse the run is for `Violations.refuse` over all pieces. Raises UserError as `Source.read`.
+    """
+    frame = source.read(piece)
+    contract = source.contract
+    checked = read(frame, contract, first_row=piece.first_row)
+    digest = piece_digest(frame)
+    if quarantine is not None and checked.rejected.any():
+        write_quarantine(frame, checked, Path(quarantine), piece, digest, organisation=source.organisation)
+    values = checked.kept()
+    sets = assign(values, split, contract)
+    encoded = encode_values(values, contract)
+    return Prepared({name: encoded.rows(sets == place) for place, name in enumerate(SETS)}, checked.violations, digest)
+
+
+def write_quarantine(
+    frame: "pd.DataFrame", checked: Checked, folder: Path, piece: Piece, digest: bytes, *, organisation: str
+) -> Path:
+    """Write the rows that break the contract as they stand, with their file, row and reason; return the file.
+
+    The folder is readable by its owner alone. A piece that is prepared again writes the same file again.
+    Raises UserError if the folder cannot be written.
+    """
+    path = folder / f"{digest.hex()[:16]}.parquet"
+    places = np.flatnonzero(checked.rejected)
+    rows = frame.iloc[places].copy()
+    # Values of mixed kinds have no parquet type of their own; as text they stay readable.
+    for name in rows.columns:
+        if rows[name].dtype == object:
+            rows[name] = rows[name].astype("string")
+    rows.insert(0, "reason", _reasons(checked, places))
+    rows.insert(0, "row", places + piece.first_row + 1)
+    rows.insert(0, "file", piece.file.path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        rows.to_parquet(path, index=False)
+    except OSError as error:
+        raise UserError(
+            f"{organisation}: quarantined rows cannot be written to {folder}: {error.strerror or error}. "
+            "Make it writable, or set on_violation: refuse."
+        ) from error
+    return path
+
+
+def _reasons(checked: Checked, places: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> list[str]:
+    reasons: list[list[str]] = [[] for _ in places]
+    for name, rule, broken in checked.broken:
+        for i in np.flatnonzero(broken[places]):
+            reasons[i].append(f"{name}: {rule}")
+    return ["; ".join(r) for r in reasons]

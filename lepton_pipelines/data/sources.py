@@ -1,0 +1,249 @@
+"""An organisation's rows as files: listed once, read in pieces where the worker is that keeps them.
+
+A piece is some consecutive row groups of a parquet file, or one CSV file. Only the contract's columns are read.
+A source is small and picklable: workers get it with their pieces and open the files themselves.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lepton_pipelines.spec.contract import Contract
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.fields import nearest
+from lepton_pipelines.spec.organisation import Data, Organisation
+
+from .csv_file import CSV_SUFFIXES, csv_header, read_csv
+from .parquet_file import check_units, parquet_columns, read_row_groups, row_group_sizes
+from .storage import open_filesystem, plain_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Row groups are gathered into pieces of about so many rows: enough to be worth a task, small enough for a worker.
+_PIECE_ROWS = 500_000
+
+
+@dataclass(frozen=True)
+class File:
+    """One file as it was when the source was opened.
+
+    path: within its file system. version: what changes when the file is written again (size and time or ETag).
+    constants: columns that stand in the folders' names, as in year=2016/.
+    """
+
+    path: str
+    format: str
+    size: int
+    version: str
+    constants: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of one file, read in one go.
+
+    index: place among the source's pieces. rows: how many, or -1 where only reading tells (CSV).
+    first_row: its first row within the file, from 0.
+    """
+
+    index: int
+    file: File
+    row_groups: tuple[int, ...] = ()
+    rows: int = -1
+    first_row: int = 0
+
+    @property
+    def name(self) -> str:
+        """The file's name, and which rows of it: for messages at home."""
+        return f"{PurePosixPath(self.file.path).name} from row {self.first_row}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An organisation's files, opened: what they are and how they are read."""
+
+    organisation: str
+    data: Data
+    contract: Contract
+    files: tuple[File, ...]
+    _pieces: tuple[Piece, ...] = field(repr=False)
+
+    def pieces(self) -> list[Piece]:
+        """Return the pieces in the order of the files' names; together they are every row once."""
+        return list(self._pieces)
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are, if the files tell without being read."""
+        return None if any(p.rows < 0 for p in self._pieces) else sum(p.rows for p in self._pieces)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def read(self, piece: Piece) -> "pd.DataFrame":
+        """Read a piece: the contract's columns that are in use, by the contract's names, values as they stand.
+
+        Raises UserError if the file changed since the source was opened, cannot be read, or lacks a column.
+        """
+        with plain_errors(self.organisation, self.data.url, self.data.storage):
+            filesystem, _ = open_filesystem(self.data.url, self.data.storage)
+            self._unchanged(filesystem, piece.file)
+            wanted = self._wanted(piece.file)
+            where = f"{self.organisation}: {piece.file.path}"
+            if piece.file.format == "parquet":
+                frame = read_row_groups(filesystem, piece.file.path, piece.row_groups, list(wanted), where=where)
+            else:
+                frame = read_csv(filesystem, piece.file.path, self.data.csv, self.contract, renamed=wanted, where=where)
+            self._unchanged(filesystem, piece.file)
+        frame = frame.rename(columns=wanted)
+        for name, value in piece.file.constants:
+            if name in self.contract.read_columns:
+                frame[name] = value
+        return frame[self.contract.read_columns]
+
+    def _wanted(self, file: File) -> dict[str, str]:
+        """Return {the data's name: the contract's name} of the columns that are read from a file."""
+        constants = {name for name, _ in file.constants}
+        return {self.data.columns.get(n, n): n for n in self.contract.read_columns if n not in constants}
+
+    def _unchanged(self, filesystem: Any, file: File) -> None:
+        if (now := _version(filesystem.info(file.path))) != file.version:
+            raise UserError(
+                f"{self.organisation}: {file.path} changed while it was read (it was {file.version}, it is {now}). "
+                "Start the run again when nothing writes to it."
+            )
+
+
+def open_source(organisation: Organisation, contract: Contract) -> Source:
+    """List an organisation's files, read their headers and check that they hold the contract's columns.
+
+    Raises UserError, naming organisation, file and column, for everything that can be seen without reading rows.
+    """
+    data, name = organisation.data, organisation.organisation
+    _known_columns(name, data, contract)
+    with plain_errors(name, data.url, data.storage):
+        filesystem, path = open_filesystem(data.url, data.storage)
+        files = _files(name, data, filesystem, path)
+        problems: list[str] = []
+        pieces: list[Piece] = []
+        for file in files:
+            try:
+                pieces += _pieces(name, data, contract, filesystem, file, len(pieces))
+            except UserError as error:
+                problems += error.problems
+    if problems:
+        raise UserError(list(dict.fromkeys(problems)))
+    if not pieces:
+        raise UserError(f"{name}: {data.url} holds no rows. Correct data.url, or fill it.")
+    return Source(name, data, contract, tuple(files), tuple(pieces))
+
+
+def _known_columns(name: str, data: Data, contract: Contract) -> None:
+    for column in data.columns:
+        if column not in [c.name for c in contract.columns]:
+            raise UserError(f"{name}: data.columns names {column}, which contract {contract.id} has not. Take it out.")
+
+
+def _files(name: str, data: Data, filesystem: Any, path: str) -> list[File]:
+    if any(mark in path for mark in "*?["):
+        found, base = filesystem.glob(path, detail=True), path.split("*", maxsplit=1)[0].rsplit("/", 1)[0]
+        infos = list(found.values())
+    else:
+        info = filesystem.info(path)
+        if info["type"] == "file":
+            infos, base = [info], path.rsplit("/", 1)[0]
+        else:
+            infos, base = list(filesystem.find(path, detail=True).values()), path.rstrip("/")
+    infos = [i for i in infos if i["type"] == "file" and not _hidden(i["name"], base)]
+    files = []
+    skipped = []
+    for info in sorted(infos, key=lambda i: str(i["name"])):
+        format_ = data.format or _format(info["name"])
+        if format_ is None:
+            skipped.append(PurePosixPath(info["name"]).name)
+            continue
+        files.append(File(info["name"], format_, int(info["size"]), _version(info), _constants(info["name"], base)))
+    if files:
+        return files
+    if skipped:
+        raise UserError(
+            f"{name}: {data.url} holds no parquet or CSV file (found {', '.join(skipped[:3])}). "
+            "Set data.format to parquet or csv, or correct data.url."
+        )
+    raise UserError(f"{name}: no file is at {data.url}. Correct data.url, or put the data there.")
+
+
+def _hidden(path: str, base: str) -> bool:
+    """Tell files that writers leave beside the data: _SUCCESS, _metadata, .crc."""
+    inner = path[len(base) :] if path.startswith(base) else path
+    return any(part.startswith((".", "_")) for part in PurePosixPath(inner).parts)
+
+
+def _format(path: str) -> str | None:
+    lowered = path.lower()
+    if lowered.endswith((".parquet", ".pq", ".parq")):
+        return "parquet"
+    return "csv" if lowered.endswith(tuple(CSV_SUFFIXES)) else None
+
+
+def _version(info: dict[str, Any]) -> str:
+    stamp = info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created") or ""
+    return f"{info['size']} bytes, {stamp}"
+
+
+def _constants(path: str, base: str) -> tuple[tuple[str, str], ...]:
+    inner = PurePosixPath(path[len(base) :]).parent if path.startswith(base) else PurePosixPath()
+    pairs = [part.partition("=") for part in inner.parts if "=" in part]
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def _pieces(name: str, data: Data, contract: Contract, filesystem: Any, file: File, first: int) -> list[Piece]:
+    where = f"{name}: {file.path}"
+    if file.size == 0:
+        raise UserError(f"{where} is empty. Take it away, or fill it.")
+    if file.format == "csv":
+        found = csv_header(filesystem, file.path, data.csv, contract, where=where)
+        _has_columns(name, data, contract, file, found)
+        return [Piece(first, file)]
+    found = parquet_columns(filesystem, file.path, where=where)
+    _has_columns(name, data, contract, file, found)
+    check_units(filesystem, file.path, contract, data.columns, where=where)
+    pieces: list[Piece] = []
+    gathered: list[int] = []
+    rows = begin = 0
+    for group, size in enumerate(row_group_sizes(filesystem, file.path)):
+        if gathered and rows + size > _PIECE_ROWS:
+            pieces.append(Piece(first + len(pieces), file, tuple(gathered), rows, begin))
+            begin, rows, gathered = begin + rows, 0, []
+        gathered.append(group)
+        rows += size
+    if rows:
+        pieces.append(Piece(first + len(pieces), file, tuple(gathered), rows, begin))
+    return pieces
+
+
+def _has_columns(name: str, data: Data, contract: Contract, file: File, found: list[str]) -> None:
+    constants = [column for column, _ in file.constants]
+    twice = sorted({c for c in found if found.count(c) > 1})
+    if twice:
+        raise UserError(f'{name}: column "{twice[0]}" stands twice in {file.path}. Take one out.')
+    problems = []
+    for column in contract.read_columns:
+        there = data.columns.get(column, column)
+        if there in found or column in constants:
+            continue
+        guess = nearest(there, [c for c in found if c not in contract.read_columns])
+        hint = f' (found "{guess}")' if guess else f" (found {', '.join(found[:8])}{', …' if len(found) > 8 else ''})"
+        problems.append(
+            f'{name}: column "{there}" is missing from {_place(data, file)}{hint}. Rename it in the contract under '
+            f"schema.properties, in the data, or say data.columns: {{{column}: {guess or 'its name in the data'}}}."
+        )
+    if problems:
+        raise UserError(problems)
+
+
+def _place(data: Data, file: File) -> str:
+    return data.url if "://" in data.url else str(Path(file.path))
