@@ -264,3 +264,16 @@ def apply_softmax(margin: F32, lo: int, hi: int, out: F32) -> None:
         for k in range(len(margin)):
             for r in range(rows):
                 out[k, start + r] /= np.float32(total[r])
+
+
+@kernel
+def apply_sort(margin: F32, lo: int, hi: int, out: F32) -> None:
+    """Each row's quantiles in ascending order, as XGBoost 3.4 predicts them; both float32, (outputs, rows)."""
+    for i in range(lo, hi):
+        for k in range(len(margin)):
+            value = margin[k, i]
+            place = k
+            while place > 0 and out[place - 1, i] > value:
+                out[place, i] = out[place - 1, i]
+                place -= 1
+            out[place, i] = value

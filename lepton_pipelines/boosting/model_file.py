@@ -223,7 +223,8 @@ def _write_categories(names: Sequence[CategoryNames]) -> dict[str, Any]:
             encoded.append({"type": _INT64_NAMES, "values": np.array(column, np.int64)})
             order.append(np.argsort(np.array(column, np.int64), kind="stable"))
         else:
-            texts = [str(name).encode() for name in column]
+            # XGBoost 3.2 cuts letters beyond ASCII in two; what it wrote is kept as it is.
+            texts = [str(name).encode(errors="surrogateescape") for name in column]
             offsets = np.cumsum([0, *map(len, texts)]) if texts else np.zeros(0)
             values = np.frombuffer(b"".join(texts), np.int8)
             encoded.append({"offsets": offsets.astype(np.int32), "values": values})
@@ -386,7 +387,8 @@ def _read_categories(stored: Mapping[str, Any] | None) -> list[CategoryNames]:
     for column in (stored or {}).get("enc", ()):
         if "offsets" in column:
             data = np.asarray(column["values"], np.int8).tobytes()
-            names.append([data[lo:hi].decode() for lo, hi in pairwise(int(place) for place in column["offsets"])])
+            places = [int(place) for place in column["offsets"]]
+            names.append([data[lo:hi].decode(errors="surrogateescape") for lo, hi in pairwise(places)])
         else:
             names.append([int(value) for value in column["values"]])
     return names

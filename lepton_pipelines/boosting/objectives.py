@@ -285,7 +285,7 @@ def _poisson(parameters: BoosterParameters) -> Objective:
 
 def _gamma(parameters: BoosterParameters) -> Objective:
     constants = np.array([parameters.scale_pos_weight])
-    return Objective("reg:gamma", 1, "gamma-nloglik", POSITIVE, kernels.gamma, constants, kernels.apply_exp)
+    return Objective("reg:gamma", 1, "gamma-deviance", POSITIVE, kernels.gamma, constants, kernels.apply_exp)
 
 
 def _tweedie(parameters: BoosterParameters) -> Objective:
@@ -316,6 +316,7 @@ def _quantile_error(parameters: BoosterParameters) -> Objective:
         "quantile",
         ANY_NUMBER,
         kernels.quantile_error,
+        link=kernels.apply_sort if len(levels) > 1 else None,
         hessian_bound=12.5,
         levels=levels,
         needs_statistic=True,
