@@ -38,7 +38,7 @@ def _bytes(value: Any) -> Any:
     return int(float(found[1]) * sizes[found[2].lower()])
 
 
-Memory = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+Memory = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(gt=0)]
 """Bytes, written as a number or with a unit: 4 GB, 512 MiB."""
 
 
@@ -224,7 +224,7 @@ class Organisation(SpecModel):
     """One organisation's own file, seen by nobody else."""
 
     organisation: Name = Field(title="Organisation", description="This organisation's name, as the pipeline has it.")
-    data: Annotated[Data, BeforeValidator(_data)] = Field(
+    data: Annotated[Data, BeforeValidator(_data, json_schema_input_type=str | Data)] = Field(
         title="Data", description="Where its rows lie: a URL, or a URL with options."
     )
     compute: Compute = Field(

@@ -83,7 +83,7 @@ class Schedule(SpecModel):
     cron: Annotated[Text, AfterValidator(_cron)] | None = Field(
         default=None, title="Cron", description="Five fields: minute, hour, day, month, weekday."
     )
-    interval: Annotated[timedelta, BeforeValidator(_interval)] | None = Field(
+    interval: Annotated[timedelta, BeforeValidator(_interval, json_schema_input_type=float | str)] | None = Field(
         default=None, title="Interval", description="Time between runs, such as 6 h or 7 days."
     )
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(

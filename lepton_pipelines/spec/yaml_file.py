@@ -133,14 +133,15 @@ class _Reader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             name = self.document.path.name
-            if not hasattr(key_node, "value") or isinstance(key_node, (MappingNode, SequenceNode)):
+            if isinstance(key_node, MappingNode | SequenceNode):
                 self.problems.append(f"{name}:{line}  a key must be a word, not a list or a mapping.")
+                continue
+            if key_node.value == "<<":
+                self.problems.append(f"{name}:{line}  merge keys (<<) are not read. Write the fields out.")
                 continue
             key = self.yaml.constructor.construct_object(key_node, deep=True)
             inner = (*location, key)
-            if key == "<<":
-                self.problems.append(f"{name}:{line}  merge keys (<<) are not read. Write the fields out.")
-            elif key in mapping:
+            if key in mapping:
                 first = self.document.lines[inner]
                 self.problems.append(
                     f"{name}:{line}  {_dotted(inner)} is given twice (first on line {first}). Take one out."
@@ -185,18 +186,14 @@ def _problems(model: type[BaseModel], document: Document, error: ValidationError
 
 def _in_file(loc: Location, data: Any) -> Iterator[str | int]:
     """Leave out what pydantic puts between: the tags of the branches of a union."""
-    for step in loc:
+    for place, step in enumerate(loc):
         inside = step in data if isinstance(data, dict) else isinstance(data, list) and step in range(len(data))
         if inside:
             data = data[step]
             yield step
-    # A missing field stands last and in no data.
-    if isinstance(data, dict) and loc and loc[-1] not in data and isinstance(loc[-1], str) and _is_name(loc[-1]):
-        yield loc[-1]
-
-
-def _is_name(step: str) -> bool:
-    return step.isidentifier() and step != "[key]"
+        elif place == len(loc) - 1 and isinstance(data, dict) and isinstance(step, str) and step.isidentifier():
+            # A missing field stands last and in no data.
+            yield step
 
 
 def _problem(model: type[BaseModel], location: Location, details: dict[str, Any], document: Document) -> str:

@@ -1,0 +1,42 @@
+"""The exported JSON Schemas, and the help texts that editors and run forms take from the models."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from lepton_pipelines.spec.schema import MODELS, json_schema, write_schemas
+
+ROOT = Path(__file__).parents[2]
+
+
+def _fields(schema):
+    models = {schema["title"]: schema, **schema["$defs"]}
+    return [(m, f, told) for m, model in models.items() for f, told in model.get("properties", {}).items()]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_field_has_a_title_and_help(name):
+    # Where field and model say the same, the help stands at the model.
+    bare = [f"{m}.{f}" for m, f, told in _fields(json_schema(name)) if not told.keys() & {"description", "$ref"}]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_schemas_in_docs_are_those_of_the_models(name, tmp_path):
+    write_schemas(tmp_path)
+    committed = ROOT / "docs" / "schema" / f"{name}.schema.json"
+    assert json.loads(committed.read_text(encoding="utf-8")) == json_schema(name), "run: lepton schema docs/schema"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}"
+)
+def test_example_specs_fit_the_schemas(path):
+    if path.name.endswith(".odcs.yaml"):
+        pytest.skip("a contract: tests/spec/test_contract.py holds it to the standard's schema")
+    data = YAML(typ="safe", pure=True).load(path)
+    name = "pipeline" if "organisations" in data else "organisation"
+    jsonschema.validate(json.loads(json.dumps(data, default=str)), json_schema(name))
