@@ -93,7 +93,8 @@ class AreaUnderCurve:
 
     area: (negatives, positives) of the cells, best score first, to the area.
     probability: whether predictions are probabilities.
-    classes: 1, or the number of classes: then each against the rest, weighted by how frequent it is.
+    classes: 1, or the number of classes: then the mean of each against the rest.
+    by_frequency: whether that mean weighs classes by how frequent they are; XGBoost does for auc, not for aucpr.
     weight_exponent: all weights are at most 2 to this power; None if no party has weights.
     """
 
@@ -102,6 +103,7 @@ class AreaUnderCurve:
     probability: bool
     classes: int = 1
     weight_exponent: int | None = None
+    by_frequency: bool = True
     maximise: bool = True
 
     @property
@@ -140,15 +142,16 @@ class AreaUnderCurve:
         return self._areas(total)[1]
 
     def _areas(self, total: Int64Array) -> tuple[float, float]:
-        value = bound = frequency = 0.0
+        value = bound = weights = 0.0
         for negative, positive in total.reshape(self.classes, 2, SCORE_CELLS)[:, :, ::-1].astype(np.float64):
             if not negative.sum() or not positive.sum():
                 return float("nan"), float("nan")
             area, off = self.area(negative, positive)
-            value += area * positive.sum()
-            bound += off * positive.sum()
-            frequency += positive.sum()
-        return value / frequency, bound / frequency
+            weight = positive.sum() if self.by_frequency else 1.0
+            value += area * weight
+            bound += off * weight
+            weights += weight
+        return value / weights, bound / weights
 
 
 def roc_area(negative: NDArray[np.float64], positive: NDArray[np.float64]) -> tuple[float, float]:
@@ -253,7 +256,7 @@ def _metric(name: str, parameters: BoosterParameters, objective: Objective, weig
     if base in ("auc", "aucpr") and not argument:
         area = roc_area if base == "auc" else precision_recall_area
         probability = objective.link is not None and (multi_class or "logistic" in objective.name)
-        return AreaUnderCurve(name, area, probability, outputs if multi_class else 1, weight_exponent)
+        return AreaUnderCurve(name, area, probability, outputs if multi_class else 1, weight_exponent, base == "auc")
     if base in ("mlogloss", "merror") and not argument:
         if not multi_class:
             raise UserError(f"eval_metric: {name} is for multi-class objectives, not for {objective.name}.")
