@@ -213,9 +213,12 @@ def precision_recall_curve(negatives: Int64Array, positives: Int64Array) -> Curv
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
     """Keep a curve's corners, and of very many points those that a plot can show; first and last always."""
-    corners = np.ones(len(x), dtype=bool)
-    corners[1:-1] = ((np.diff(x)[:-1] != 0) | (np.diff(y)[:-1] != 0)) & ((np.diff(x)[1:] != 0) | (np.diff(y)[1:] != 0))
-    # A run of equal points keeps its first and last; the last one is where the curve goes on.
+    moved = np.append(True, (np.diff(x) != 0) | (np.diff(y) != 0))
+    x, y = x[moved], y[moved]
+    # On a straight line that follows an axis only its ends matter.
+    along_x, along_y = np.diff(y) == 0, np.diff(x) == 0
+    straight = (along_x[:-1] & along_x[1:]) | (along_y[:-1] & along_y[1:])
+    corners = np.concatenate([[True], ~straight, [True]]) if len(x) > 2 else np.ones(len(x), dtype=bool)
     x, y = x[corners], y[corners]
     if len(x) > POINTS:
         # Along the curve's length, so that a steep part keeps as many points as a flat one.
