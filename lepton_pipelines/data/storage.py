@@ -65,8 +65,9 @@ def plain_errors(organisation: str, url: str, storage: Storage) -> Iterator[None
     """Turn what file systems raise into a UserError that names the organisation, the place and the next step."""
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        name = f"{organisation}: "
+        raise UserError([p if p.startswith(name) else name + p for p in error.problems]) from error
     except Exception as error:
         if (told := _explain(url, storage, error)) is None:
             raise

@@ -149,13 +149,13 @@ def test_two_organisations_cannot_share_a_file(folder):
 
 def test_the_contract_must_have_what_the_spec_names(folder):
     path = folder.change("pipeline.yaml", ("label: malignant", "label: malignent"))
-    with pytest.raises(UserError, match='no column "malignent". Did you mean malignant?'):
+    with pytest.raises(UserError, match=r'no column "malignent". Did you mean malignant?'):
         read_pipeline(path).read_contract()
 
 
 def test_the_label_of_spec_and_contract_must_agree(folder):
     path = folder.change("pipeline.yaml", ("label: malignant", "label: smoker"))
-    with pytest.raises(UserError, match='training.label is "smoker", but contract patients marks "malignant"'):
+    with pytest.raises(UserError, match=r'training.label is "smoker", but contract patients marks "malignant"'):
         read_pipeline(path).read_contract()
 
 
