@@ -161,6 +161,8 @@ def _merged(broken: list[tuple[str, str, BoolArray]]) -> list[tuple[str, str, Bo
     for name, rule in list(merged):
         if rule == "range" and (name, "finite") in merged:
             merged[name, rule] = merged[name, rule] & ~merged[name, "finite"]
+        if rule == "duplicate" and (name, "required") in merged:
+            merged[name, rule] = merged[name, rule] & ~merged[name, "required"]
     return [(name, rule, rows) for (name, rule), rows in merged.items()]
 
 
@@ -187,7 +189,8 @@ def _violations(
     sample = KeySample()
     if contract.has_unique_key:
         # Merging with the empty sample cuts a large piece down.
-        sample = sample + KeySample(np.sort(row_ids(values, contract)))
+        named = ~np.logical_or.reduce([values[c.name].missing | values[c.name].wrong for c in contract.keys])
+        sample = sample + KeySample(np.sort(row_ids(values, contract)[named]))
     return Violations(n, int(np.count_nonzero(rejected)), found, missing, tuple(inexact), label_range, sample)
 
 
@@ -198,7 +201,8 @@ def _row_names(frame: "pd.DataFrame", contract: Contract, places: NDArray[np.int
     names = []
     for place in places:
         parts = [frame[c.name].iloc[int(place)] for c in contract.keys]
-        names.append("/".join(_plain(part).strip("'") for part in parts))
+        gone = any(part is None or part != part for part in parts)
+        names.append("nothing" if gone else "/".join(_plain(part).strip("'") for part in parts))
     return tuple(names)
 
 

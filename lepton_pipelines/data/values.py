@@ -23,7 +23,7 @@ OUTSIDE = -2
 _TRUE = {"true", "t", "yes", "y", "1"}
 _FALSE = {"false", "f", "no", "n", "0"}
 
-_ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
+_ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)$")
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a missing time."""

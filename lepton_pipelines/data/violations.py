@@ -154,11 +154,11 @@ class Violations:
         told = []
         # Keys that stand twice within a piece are violations of rows; here they are found across pieces.
         known = sum(v.count for v in self.found if v.rule == "duplicate")
-        if self.keys.duplicates and not known:
+        if (across := self.keys.duplicates - known) > 0:
             names = _keys_named(contract)
             least = "" if self.keys.below == int(_ALL) else "at least "
             told.append(
-                f"{organisation}: {least}{self.keys.duplicates} rows have a {names} that another row has, too. "
+                f"{organisation}: {least}{across} rows have a {names} that another row has, too. "
                 f"Take the copies out, or drop primaryKey in contract {contract.id}."
             )
         if self.kept < contract.minimum_rows:
