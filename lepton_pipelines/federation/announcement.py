@@ -1,11 +1,13 @@
 """What a member says about a sum before it sends anything: everybody must be about to add up the same thing."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from lepton_pipelines.federation.encoding import canonical
+from lepton_pipelines.federation.envelope import Untrusted
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,27 @@ class Announcement:
         for length in self.shape:
             count *= length
         return count
+
+
+def read_announcement(encoded: bytes, sender: str) -> Announcement:
+    """Read a member's announcement back. Raises Untrusted if it is not one in canonical encoding."""
+    try:
+        fields = json.loads(encoded)
+        announcement = Announcement(
+            run=str(fields["run"]),
+            number=int(fields["number"]),
+            name=str(fields["name"]),
+            shape=tuple(int(length) for length in fields["shape"]),
+            bound=int(fields["bound"]),
+            context=bytes.fromhex(fields["context"]),
+            members=tuple(str(member) for member in fields["members"]),
+            epoch=int(fields["epoch"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Untrusted(f"{sender}'s announcement is malformed ({error})") from error
+    if announcement.encoded != encoded:
+        raise Untrusted(f"{sender}'s announcement is not in its canonical encoding")
+    return announcement
 
 
 _FIELDS = {

@@ -1,6 +1,7 @@
 """Statements of members: what they cover, how they are signed, and when they are believed."""
 
 import hashlib
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from lepton_pipelines.identity.signing import Signer, verified
 Verify = Callable[[bytes, bytes, bytes], bool]
 """(public key, signature, statement) → whether it is genuine."""
 
+_HEAD = struct.Struct(">QQQQQ")
 HUB = "(hub)"  # the hub's own statements; no organisation can be called that
 
 
@@ -24,7 +26,8 @@ class Slot(NamedTuple):
     @property
     def step(self) -> str:
         """The step's name, for people."""
-        return str(wire.Kind.Name(self.kind)).removeprefix("KIND_").lower()
+        known: dict[int, str] = {number: name for name, number in wire.Kind.items()}
+        return known.get(self.kind, f"statement of kind {self.kind}").removeprefix("KIND_").lower()
 
 
 class Untrusted(Exception):  # noqa: N818 - says what the statement is
@@ -51,10 +54,8 @@ class Author:
 def statement(envelope: wire.Envelope) -> bytes:
     """Return what a signature covers: every field but the signature, each behind its length."""
     run, member = envelope.run.encode(), envelope.member.encode()
-    head = b"lepton/statement/1" + b"".join(
-        number.to_bytes(8, "big") for number in (envelope.epoch, envelope.kind, envelope.number, len(run), len(member))
-    )
-    return head + run + member + hashlib.sha256(envelope.body).digest()
+    head = _HEAD.pack(envelope.epoch, envelope.kind, envelope.number, len(run), len(member))
+    return b"lepton/statement/1" + head + run + member + hashlib.sha256(envelope.body).digest()
 
 
 def slot_of(envelope: wire.Envelope) -> Slot:

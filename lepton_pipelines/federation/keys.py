@@ -154,6 +154,10 @@ class KeyEpoch:
         label = str(number).encode()
         return expand(self.group, b"lepton/form/1", self._epoch, label, sender.encode(), challenge, value)
 
+    def blind(self, outcome: bytes) -> bytes:
+        """Return what only members can compare with an outcome's digest."""
+        return expand(self.group, b"lepton/outcome/1", outcome)
+
     @property
     def _epoch(self) -> bytes:
         return self.number.to_bytes(8, "big")

@@ -5,6 +5,7 @@ member is lost. Its digest salts every key of the run, so members with different
 """
 
 import json
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -89,12 +90,12 @@ class Manifest(_Strict):
             )
         return self
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The members' names, in order."""
         return tuple(member.name for member in self.members)
 
-    @property
+    @cached_property
     def keys(self) -> dict[str, bytes]:
         """The members' public Ed25519 keys."""
         return {member.name: bytes.fromhex(member.key) for member in self.members}

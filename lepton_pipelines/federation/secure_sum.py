@@ -97,6 +97,11 @@ def lay_out(values: int, bound: int, members: int) -> Layout:
     raise ValueError(f"a sum over {members} members is more than the federation adds up")
 
 
+def packed_layout(cells: int, width: int) -> Layout:
+    """Return the layout as far as the hub knows it: how many cells, how many bytes each."""
+    return Layout(values=cells, limbs=1, bits=8 * width, width=width, zero_words=0)
+
+
 def mask(
     vector: Int64Array,
     layout: Layout,
