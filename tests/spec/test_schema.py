@@ -28,7 +28,8 @@ def test_every_field_has_a_title_and_help(name):
 def test_the_schemas_in_docs_are_those_of_the_models(name, tmp_path):
     write_schemas(tmp_path)
     committed = ROOT / "docs" / "schema" / f"{name}.schema.json"
-    assert json.loads(committed.read_text(encoding="utf-8")) == json_schema(name), "run: lepton schema docs/schema"
+    command = f"lepton schema {name} > docs/schema/{name}.schema.json"
+    assert json.loads(committed.read_text(encoding="utf-8")) == json_schema(name), f"run: {command}"
 
 
 SPECS = [p for p in sorted((ROOT / "examples").glob("*/*.yaml")) if not p.name.endswith(".odcs.yaml")]
