@@ -135,7 +135,7 @@ class Dataset:
                 if wrong.any():
                     raise UserError(
                         f"{self._name(place)}: {int(wrong.sum())} values of the first {start + len(block)} rows "
-                        f"are no category codes (for example {codes[np.argmax(wrong)]:g}). Codes are whole numbers from 0."
+                        f"are no category codes (for example {codes[np.argmax(wrong)]:g}). Give whole numbers from 0."
                     )
                 counts[place] = max(counts[place], int(codes.max(initial=-1)) + 1)
         return tuple(counts)

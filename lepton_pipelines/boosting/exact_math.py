@@ -161,7 +161,7 @@ def hypotenuse(x: np.float32, y: np.float32) -> np.float32:
 
 @kernel
 def log_gamma(x: float) -> float:
-    """Ln Γ(x) for x > 0: eight steps of the recurrence up, then Stirling's series, to some 45 bits."""
+    """Ln Γ(x) for x > 0: eight steps of the recurrence up, then Stirling's series, to some 40 bits."""
     product = 1.0
     for _ in range(8):
         product *= x
