@@ -8,6 +8,7 @@ when the run fails.
 import importlib
 import inspect
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ from lepton_pipelines.spec.organisation import ClusterCompute, LocalCompute, Sch
 CONNECT_SECONDS = 10.0
 START_SECONDS = 300.0  # a pod or a queued job may take minutes
 LOOPBACK = "127.0.0.1:0"
+
+# Dask imports parts of itself while a scheduler starts: two at once in one process find each other's halves.
+_starting = threading.Lock()
 
 
 @contextmanager
@@ -60,23 +64,24 @@ def _local(compute: LocalCompute, share: int, stack: ExitStack) -> Client:
     processes = compute.workers > 1 if compute.processes is None else compute.processes
     # Dask would put what it spills beside everyone's: this folder is the user's alone and goes with the run.
     spill = stack.enter_context(TemporaryDirectory(prefix="lepton-dask-", ignore_cleanup_errors=True))
-    cluster = stack.enter_context(
-        LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=compute.workers,
-            threads_per_worker=threads,
-            processes=processes,
-            memory_limit=compute.memory or "auto",
-            # A port that speaks pickle is a door to this account for everybody on the machine: certificates of
-            # its own, made for this cluster only. Pages are served on loopback, on whatever port is free.
-            security=True if processes else None,
-            dashboard_address=LOOPBACK,
-            worker_dashboard_address=LOOPBACK,
-            local_directory=str(Path(spill)),
-            silence_logs=logging.ERROR,
-            # A worker that is silent for a minute is lost; Dask's own default waits five.
-            scheduler_kwargs={"worker_ttl": "60s"},
+    with _starting:
+        cluster = stack.enter_context(
+            LocalCluster(  # type: ignore[no-untyped-call]
+                n_workers=compute.workers,
+                threads_per_worker=threads,
+                processes=processes,
+                memory_limit=compute.memory or "auto",
+                # A port that speaks pickle is a door to this account for everybody on the machine: certificates of
+                # its own, made for this cluster only. Pages are served on loopback, on whatever port is free.
+                security=True if processes else None,
+                dashboard_address=LOOPBACK,
+                worker_dashboard_address=LOOPBACK,
+                local_directory=str(Path(spill)),
+                silence_logs=logging.ERROR,
+                # A worker that is silent for a minute is lost; Dask's own default waits five.
+                scheduler_kwargs={"worker_ttl": "60s"},
+            )
         )
-    )
     return stack.enter_context(_client(cluster, direct_to_workers=True))
 
 

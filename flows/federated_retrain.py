@@ -1,0 +1,136 @@
+"""The whole pipeline: every organisation's part at the same time, then gates, publication and the record."""
+
+import contextvars
+import secrets
+import time
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from datetime import datetime
+from pathlib import Path
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.organisation_run import organisation_run
+from lepton_pipelines.evaluation.result import Evaluation
+from lepton_pipelines.federation.in_process import InProcessFederation
+from lepton_pipelines.federation.runs import opened_run
+from lepton_pipelines.organisation.folder import RunFolder, check_writable
+from lepton_pipelines.organisation.reports import PartReport
+from lepton_pipelines.organisation.run import MODEL_FILE
+from lepton_pipelines.registry.tracking import open_tracking
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.pipeline import Pipeline
+from lepton_pipelines.sums import SumAborted
+from tasks import outcome as tasks
+
+
+def new_run_id() -> str:
+    """Name a run by when it began, and by Prefect's run where there is one: a retried flow goes on with its run."""
+    prefect_id = flow_run.get_id()
+    began = flow_run.get_scheduled_start_time() if prefect_id else datetime.now().astimezone()
+    return f"{began:%Y%m%d-%H%M%S}-{str(prefect_id)[:4] if prefect_id else secrets.token_hex(2)}"
+
+
+def _run_name() -> str:
+    pipeline = flow_run.get_parameters()["pipeline"]
+    name = pipeline["name"] if isinstance(pipeline, dict) else pipeline.name
+    return f"{name} · {datetime.now().astimezone():%Y-%m-%d %H:%M}"
+
+
+@flow(name="federated-retrain", flow_run_name=_run_name, persist_result=False)
+def federated_retrain(pipeline: Pipeline, var: Path = Path("var"), run: str | None = None) -> Evaluation:
+    """Train one model over all organisations, hold it against the champion, and register it.
+
+    Args:
+        pipeline: What is trained, by whom, and what the model must reach.
+        var: Where runs, models and records are kept.
+        run: Go on with this run at its last tree; empty for a new one.
+    """
+    folder = RunFolder(var, run or new_run_id())
+    organisations = pipeline.read_organisations()
+    check_writable(var)
+    began = time.perf_counter()
+    folder.create()
+    try:
+        folder.write("pipeline.json", pipeline.model_dump_json(indent=2))
+        parts = _all_parts(pipeline, folder)
+    except UserError:
+        if not any(folder.of(name).rounds() for name in organisations):
+            folder.discard()
+        raise
+    publisher = organisations[pipeline.publisher]
+    parts.sort(key=lambda part: part.organisation != pipeline.publisher)
+    model = (folder.of(pipeline.publisher).path / MODEL_FILE).read_bytes()
+    tracking = open_tracking(publisher.tracking.mlflow, folder=var.absolute())
+    results = tasks.gates(pipeline, parts[0], model)
+    published, decision = tasks.publish(pipeline, parts, model, results, tracking, publisher.tracking.experiment)
+    seconds = {**_seconds(parts[0]), "whole run": time.perf_counter() - began}
+    return tasks.record(pipeline, parts[0], results, published, decision, folder, tracking, seconds)
+
+
+def _all_parts(pipeline: Pipeline, folder: RunFolder) -> list[PartReport]:
+    """Run every organisation's part in a thread of its own; one that fails releases the others.
+
+    Raises UserError with the problems of all organisations, or what went wrong at the first.
+    """
+    members, files = pipeline.members, _files(pipeline)
+    with (
+        opened_run(folder.run_id, members, allow_two_parties=pipeline.allow_two_parties) as federation,
+        ThreadPoolExecutor(len(members), thread_name_prefix="organisation") as threads,
+    ):
+        running = {
+            # The copied context tells Prefect whose children they are.
+            name: threads.submit(
+                contextvars.copy_context().run,
+                organisation_run,
+                organisation=name,
+                run=folder.run_id,
+                pipeline=pipeline,
+                file=files[name],
+                var=folder.var,
+                share=len(members),
+            )
+            for name in members
+        }
+        try:
+            wait(running.values(), return_when=FIRST_EXCEPTION)
+        except BaseException as stop:
+            # Ctrl-C, or Prefect cancels: the others must not wait for a sum that never comes.
+            federation.abort(f"the run was stopped ({type(stop).__name__})")
+            raise
+        return _results(running, federation)
+
+
+def _results(running: dict[str, "Future[PartReport]"], federation: InProcessFederation) -> list[PartReport]:
+    for name, part in running.items():
+        if part.done() and (error := part.exception()) is not None:
+            federation.abort(f"{name} has stopped: {error}")
+    wait(running.values())
+    errors = [error for part in running.values() if (error := part.exception()) is not None]
+    problems = [problem for error in errors if isinstance(error, UserError) for problem in error.problems]
+    if problems:
+        raise UserError(list(dict.fromkeys(problems)))
+    for error in sorted(errors, key=lambda error: isinstance(error, SumAborted)):
+        raise error
+    return [part.result() for part in running.values()]
+
+
+def _files(pipeline: Pipeline) -> dict[str, Path]:
+    if isinstance(pipeline.organisations, dict):
+        return {name: Path(file) for name, file in pipeline.organisations.items()}
+    raise UserError(
+        f"{pipeline.name}: federation is a hub, where every organisation starts its own part. "
+        "For a run in one process write federation: in-process."
+    )
+
+
+def _seconds(part: PartReport) -> dict[str, float]:
+    reports = {
+        "ingest": part.ingest,
+        "validate": part.validated,
+        "bin": part.binned,
+        "train": part.trained,
+        "compare": part.compared,
+        "evaluate": part.evaluated,
+    }
+    return {stage: report.seconds for stage, report in reports.items() if report is not None}

@@ -1,0 +1,40 @@
+"""One organisation's part of a run: ingest → validate → bin → train → compare → evaluate."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from lepton_pipelines.federation.runs import join
+from lepton_pipelines.organisation.folder import RunFolder
+from lepton_pipelines.organisation.reports import PartReport
+from lepton_pipelines.organisation.run import OrganisationRun
+from lepton_pipelines.spec.organisation import read_organisation
+from lepton_pipelines.spec.pipeline import Pipeline
+from tasks import organisation_part as tasks
+
+
+@flow(name="organisation-run", flow_run_name="{organisation}", persist_result=False)
+def organisation_run(organisation: str, run: str, pipeline: Pipeline, file: Path, var: Path, share: int) -> PartReport:
+    """Do one organisation's part of a run, in step with the others.
+
+    Args:
+        organisation: Its name.
+        run: The run's id, the same at every organisation.
+        pipeline: The shared spec.
+        file: The organisation's own file.
+        var: Where runs and models are kept.
+        share: How many organisations share this machine's cores.
+    """
+    with join(run, organisation) as sums:
+        part = OrganisationRun(pipeline, read_organisation(file), sums, RunFolder(var, run), share=share)
+        try:
+            tasks.ingest(part)
+            tasks.validate(part)
+            tasks.bin_rows(part)
+            tasks.train(part)
+            if pipeline.comparison.alone or pipeline.comparison.pooled:
+                tasks.compare(part)
+            tasks.evaluate(part)
+            return part.report()
+        finally:
+            part.close()

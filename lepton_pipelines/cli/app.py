@@ -1,0 +1,136 @@
+"""The commands by name, and how a command ends: exit code 0, 2 for a mistake of the user's, 130 for Ctrl-C.
+
+Each command's work stands in a module of its own, imported when it is called. Groups of commands (`lepton hub`,
+`lepton org`, …) are Typer apps in their own modules and are added at the bottom.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lepton_pipelines.cli import ledger
+from lepton_pipelines.cli import data
+from lepton_pipelines.spec.errors import UserError
+
+app = typer.Typer(
+    name="lepton",
+    help="Train one XGBoost model together with other organisations, without showing anyone a row.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="The pipeline's YAML file.", show_default=False)]
+Folder = Annotated[Path, typer.Option("--var", help="Where runs, models and records are kept.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"lepton {version('lepton-pipelines')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    """Train one XGBoost model together with other organisations, without showing anyone a row."""
+
+
+@app.command()
+def run(
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="[SPEC]", help="The pipeline's YAML file.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with this run at its last tree.", show_default=False)
+    ] = None,
+    var: Folder = Path("var"),
+) -> None:
+    """Train, evaluate and register a model once, with everybody in this process."""
+    from lepton_pipelines.cli import run as command
+
+    command.run(spec, resume=resume, var=var)
+
+
+@app.command()
+def check(spec: Spec, var: Folder = Path("var")) -> None:
+    """Check a pipeline's files, its data and where its model goes; train nothing."""
+    from lepton_pipelines.cli import check as command
+
+    command.check(spec, var=var)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(help="pipeline or organisation.")] = "pipeline",
+) -> None:
+    """Print the JSON Schema of a spec, for editors that complete and check YAML."""
+    from lepton_pipelines.cli import schema as command
+
+    command.schema(kind)
+
+
+@app.command()
+def demo(var: Folder = Path("var")) -> None:
+    """Run the healthcare example: three hospitals, real patients' rows, one model."""
+    from lepton_pipelines.cli import demo as command
+
+    command.demo(var=var)
+
+
+app.add_typer(ledger.app)
+
+
+app.add_typer(data.app, name="data")
+
+
+def run_command_line() -> None:
+    """Run the command that the process was started with, and end the process."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        complain(error)
+        code = 2
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        code = 130
+    except typer.Exit as end:
+        code = end.exit_code
+    except typer.Abort:
+        code = 130
+    except Exception as error:  # noqa: BLE001 - click's own errors are told by what they can do, the rest goes on
+        code = _usage_error(error)
+    _leave(code if isinstance(code, int) else 0)
+
+
+def complain(error: UserError) -> None:
+    """Print a user's error in red, without a traceback, one problem a line."""
+    for problem in error.problems:
+        typer.secho(problem, fg=typer.colors.RED, err=True)
+
+
+def _usage_error(error: Exception) -> int:
+    """Print what click says about wrong options; anything else is our bug and keeps its traceback."""
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    show()
+    return int(getattr(error, "exit_code", 2))
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == 130:
+        # Ctrl-C: what was started has been stopped; a library's thread that still waits must not hold us up.
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,268 @@
+"""An organisation's rows on its workers: read there, checked there, and handed to the engine there.
+
+What is defined here travels to Dask workers: builders, changes, steps and questions for `compute.pinned`, all of
+them small and picklable.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_pipelines.boosting.base_score import margins_of
+from lepton_pipelines.boosting.binning import Binning
+from lepton_pipelines.boosting.features import FeatureSchema
+from lepton_pipelines.boosting.model_file import read_model
+from lepton_pipelines.boosting.objectives import objective_of
+from lepton_pipelines.boosting.shard import Shard
+from lepton_pipelines.boosting.steps import BinRows, StartTraining
+from lepton_pipelines.data.encoding import Encoded
+from lepton_pipelines.data.preparation import prepare
+from lepton_pipelines.data.sources import Piece, Source
+from lepton_pipelines.data.splits import SETS
+from lepton_pipelines.data.violations import Violations
+from lepton_pipelines.spec.booster_parameters import BoosterParameters
+from lepton_pipelines.spec.contract import Contract
+from lepton_pipelines.spec.pipeline import KeySplit, TimeSplit
+from lepton_pipelines.sums import Int64Array
+
+Float32Array = NDArray[np.float32]
+Counter = Callable[[Float32Array, Float32Array, Float32Array | None], Int64Array]
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Encoded rows as the engine reads them (`boosting.row_set.RowSet`)."""
+
+    encoded: Encoded
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows."""
+        return len(self.encoded)
+
+    @property
+    def n_features(self) -> int:
+        """How many columns."""
+        return int(self.encoded.X.shape[1])
+
+    @property
+    def label(self) -> Float32Array | None:
+        """float32, (rows,)."""
+        return self.encoded.label
+
+    @property
+    def weight(self) -> Float32Array | None:
+        """float32, (rows,), or None."""
+        return self.encoded.weight
+
+    @property
+    def base_margin(self) -> Float32Array | None:
+        """None: boosting starts from the base score."""
+        return None
+
+    @property
+    def row_id(self) -> NDArray[np.uint64] | None:
+        """uint64, (rows,)."""
+        return self.encoded.row_id
+
+    def block(self, start: int, stop: int) -> Float32Array:
+        """float32, (stop - start, features)."""
+        return self.encoded.X[start:stop]
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """What a worker holds once its pieces are read: encoded rows by set, and what was found in them."""
+
+    sets: Mapping[str, Encoded]
+    violations: Violations
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class ReadPieces:
+    """Builds what a worker holds: reads its pieces, checks, splits and encodes them.
+
+    quarantine: folder for rows that break the contract; None keeps none of them.
+    """
+
+    source: Source
+    split: KeySplit | TimeSplit
+    quarantine: str | None = None
+
+    def __call__(self, pieces: list[Piece]) -> RowsRead:
+        """Read the pieces, one after the other."""
+        prepared = [prepare(self.source, piece, self.split, quarantine=self.quarantine) for piece in pieces]
+        return RowsRead(
+            {name: Encoded.joined([one.sets[name] for one in prepared]) for name in SETS},
+            sum((one.violations for one in prepared), Violations()),
+            tuple(one.digest for one in prepared),
+        )
+
+
+@dataclass(frozen=True)
+class ToShard:
+    """Changes what a worker holds into the engine's shard. threads: that work on it."""
+
+    threads: int
+
+    def __call__(self, held: RowsRead) -> Shard:
+        """Make the shard; the encoded rows are not copied."""
+        return Shard({name: EncodedRows(rows) for name, rows in held.sets.items()}, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Brings a rebuilt shard to where its training was after a round: codes, margins and the next gradients.
+
+    model: the XGBoost model file of the rounds so far.
+    """
+
+    parameters: BoosterParameters
+    binning: Binning
+    features: FeatureSchema
+    train: str
+    evaluation: tuple[str, ...]
+    model: bytes
+
+    def run(self, shard: Shard) -> Int64Array:
+        """Restore; returns what the driver has already got."""
+        BinRows(self.binning, self.features, self.train, self.evaluation).run(shard)
+        model = read_model(self.model)
+        outputs = objective_of(self.parameters, shard.custom_objective).outputs
+        base = margins_of(model.base_score, self.parameters, outputs)
+        trees = tuple(model.trees)
+        return StartTraining(self.parameters, self.binning, self.train, self.evaluation, base, trees).run(shard)
+
+
+@dataclass(frozen=True)
+class CountScores:
+    """Scores a set of rows with a model and counts the scores.
+
+    model: an XGBoost model file. count: (label, prediction, weight) to int64. group: count by this column's codes
+    instead of weights.
+    """
+
+    model: bytes
+    objective: str
+    count: Callable[..., Int64Array]
+    rows: str = "test"
+    group: str | None = None
+    threads: int = 1
+
+    def run(self, shard: Shard) -> Int64Array:
+        """Score and count; returns what `count` does."""
+        encoded = shard.sets[self.rows].encoded  # type: ignore[attr-defined]
+        predicted = self._predict(encoded.X)
+        if self.group is not None:
+            return self.count(encoded.label, predicted, encoded.groups[self.group])
+        return self.count(encoded.label, predicted, encoded.weight)
+
+    def _predict(self, values: Float32Array) -> Float32Array:
+        return Scorer(self.model, self.objective, self.threads).predict(values)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores raw rows with stock XGBoost: what a served model would answer."""
+
+    model: bytes
+    objective: str
+    threads: int = 1
+
+    @cached_property
+    def _booster(self) -> Any:
+        from lepton_pipelines.boosting.model_file import booster_of
+
+        return booster_of(self.model, nthread=self.threads)
+
+    def predict(self, values: Float32Array) -> Float32Array:
+        """Return probabilities for classifying objectives, the predicted value for others.
+
+        values: float32, (rows, features). Returns float32, (rows,) or (rows, classes).
+        """
+        import xgboost
+
+        booster = self._booster
+        outputs = 1 if not self.objective.startswith("multi:") else 2
+        if len(values) == 0:
+            classes = len(read_model(self.model).base_score) if outputs == 2 else 1
+            return np.zeros((0, classes) if outputs == 2 else 0, np.float32)
+        rows = xgboost.DMatrix(
+            values,
+            feature_names=booster.feature_names,
+            feature_types=booster.feature_types,
+            enable_categorical=True,
+            nthread=self.threads,
+        )
+        if self.objective == "binary:logitraw":
+            margin = booster.predict(rows, output_margin=True)
+            return np.asarray(1 / (1 + np.exp(-margin)), np.float32)
+        if self.objective == "multi:softmax":
+            margin = booster.predict(rows, output_margin=True)
+            powers = np.exp(margin - margin.max(axis=1, keepdims=True))
+            return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+        return np.asarray(booster.predict(rows), np.float32)
+
+
+@dataclass(frozen=True)
+class TakeRows:
+    """A question for the rows themselves; asked only where a demo compares, or at home."""
+
+    names: tuple[str, ...] = SETS
+    most: int | None = None
+
+    def __call__(self, shard: Shard) -> dict[str, Encoded]:
+        """Return the encoded rows of the sets."""
+        taken = {}
+        for name in self.names:
+            encoded = shard.sets[name].encoded  # type: ignore[attr-defined]
+            taken[name] = encoded if self.most is None else encoded.rows(np.arange(min(self.most, len(encoded))))
+        return taken
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an organisation knows of its rows. rows: by set. label_mean: over all sets, nan without rows."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    label_sum: float = 0.0
+    workers: int = 0
+
+    @property
+    def total(self) -> int:
+        """Rows of all sets."""
+        return sum(self.rows.values())
+
+    @property
+    def label_mean(self) -> float:
+        """Mean label: with two classes the share of positives."""
+        return self.label_sum / self.total if self.total else float("nan")
+
+
+def summarise(held: RowsRead) -> Summary:
+    """Count what one worker holds."""
+    label = sum(float(rows.label.sum(dtype=np.float64)) for rows in held.sets.values())
+    return Summary({name: len(rows) for name, rows in held.sets.items()}, label, 1)
+
+
+def together(parts: list[Summary]) -> Summary:
+    """Add up what the workers hold."""
+    return Summary(
+        {name: sum(part.rows[name] for part in parts) for name in SETS},
+        sum(part.label_sum for part in parts),
+        sum(part.workers for part in parts),
+    )
+
+
+def feature_schema(contract: Contract) -> FeatureSchema:
+    """Say to the engine what the contract's features are."""
+    return FeatureSchema(
+        names=tuple(contract.feature_names),
+        types=tuple(contract.feature_types),
+        categories=tuple(len(column.categories) for column in contract.features),
+    )

@@ -1,0 +1,394 @@
+"""One organisation's part of a run, from its files to the figures: ingest, validate, bin, train, compare, evaluate.
+
+Each step is called once, in this order, and returns a report. Everything that others learn passes through `sums`.
+The part is keyed by the run's id: a part that is started again goes on at its last tree.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TypeVar
+
+import numpy as np
+
+from lepton_pipelines.boosting.binning import Binning
+from lepton_pipelines.boosting.collective import Collective
+from lepton_pipelines.boosting.edges import SMALLEST_BIN, EdgeSearch, find_edges
+from lepton_pipelines.boosting.progress import Progress, RoundReport
+from lepton_pipelines.boosting.steps import CountRows, read_counts
+from lepton_pipelines.boosting.training import Boosted, boost
+from lepton_pipelines.compute.cluster import open_cluster
+from lepton_pipelines.compute.pinned import PinnedRows
+from lepton_pipelines.data.lineage import dataset_digest
+from lepton_pipelines.data.sources import open_source
+from lepton_pipelines.data.violations import Violations
+from lepton_pipelines.organisation import progress
+from lepton_pipelines.organisation.comparison import Compared, compare
+from lepton_pipelines.organisation.evaluating import Evaluating, shared_champion
+from lepton_pipelines.organisation.folder import RunFolder, write_private
+from lepton_pipelines.organisation.journal import Journal
+from lepton_pipelines.organisation.models import first_rounds, rounds_of
+from lepton_pipelines.organisation.reports import (
+    BinReport,
+    CompareReport,
+    EvaluateReport,
+    IngestReport,
+    PartReport,
+    Report,
+    TrainReport,
+    ValidateReport,
+)
+from lepton_pipelines.organisation.rows import ReadPieces, Restore, ToShard, feature_schema, summarise, together
+from lepton_pipelines.organisation.wire import CountedSums
+from lepton_pipelines.registry.champion import load_champion
+from lepton_pipelines.registry.tracking import Tracking, open_tracking
+from lepton_pipelines.spec.booster_parameters import BoosterParameters
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.organisation import Organisation, check_policy
+from lepton_pipelines.spec.pipeline import KeySplit, Pipeline
+from lepton_pipelines.sums import Sums
+
+Reported = TypeVar("Reported", bound=Report)
+MODEL_FILE = "model.ubj"
+CHECKPOINT_SECONDS = 1.0  # trees that take less are kept several at a time
+
+
+class OrganisationRun:
+    """One organisation's part of one run.
+
+    sums: joins it to the other organisations. folder: the run's. share: how many organisations share this
+    machine's cores.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        organisation: Organisation,
+        sums: Sums,
+        folder: RunFolder,
+        *,
+        share: int = 1,
+    ) -> None:
+        self.pipeline, self.organisation, self.folder, self.share = pipeline, organisation, folder, share
+        self.name = organisation.organisation
+        self.sums = CountedSums(sums)
+        self.contract = pipeline.read_contract()
+        self.features = feature_schema(self.contract)
+        self.parameters = booster_parameters(pipeline)
+        self.evaluation = ("train", "valid") if has_validation(pipeline) else ("train",)
+        label = self.contract.label
+        if label is None:
+            raise ValueError(f"contract {self.contract.id} marks no label")
+        self.label = label
+        self.compared = Compared()
+        self.own_folder = folder.of(self.name)
+        self.reports: dict[str, Report] = {}
+        self.rows: PinnedRows
+        self.binning: Binning
+        self.boosted: Boosted
+        self.model: bytes
+        self._journal = Journal.of(folder.var, self.name)
+        self._tracking: Future[Tracking] | None = None
+        self._resources = ExitStack()
+
+    @property
+    def publishes(self) -> bool:
+        """Whether this organisation registers the model."""
+        return self.name == self.pipeline.publisher
+
+    def champion(self) -> tuple[str, bytes] | None:
+        """Return the version and model file of the model in use; None if there is none, or we do not publish."""
+        if self._tracking is None:
+            return None
+        found = load_champion(self._tracking.result(), self.pipeline.model_name)
+        return None if found is None else (found.version, found.model)
+
+    def ingest(self) -> IngestReport:
+        """Open the source and the cluster, and have every worker read its pieces.
+
+        Raises UserError for what policy, storage or the files' columns do not allow.
+        """
+        self._resources.close()  # an attempt before this one
+        training = self.pipeline.training
+        check_policy(
+            self.organisation,
+            members=self.pipeline.members,
+            publisher=self.pipeline.publisher,
+            depth=training.max_depth,
+            rounds=training.rounds,
+        )
+        self._journal.check(self.organisation, self.folder.run_id)
+        return self._step("ingest", self._ingest)
+
+    def _ingest(self) -> IngestReport:
+        if self.publishes:
+            # Whether the model can be registered is said before it is trained; MLflow takes seconds to import.
+            opening = self._resources.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mlflow"))
+            self._tracking = opening.submit(
+                open_tracking, self.organisation.tracking.mlflow, folder=self.folder.var.absolute()
+            )
+        source = open_source(self.organisation, self.contract)
+        self.client = client = self._resources.enter_context(
+            open_cluster(self.organisation.compute, organisation=self.name, share=self.share)
+        )
+        pieces = source.pieces()
+        quarantine = None
+        if self.organisation.on_violation == "quarantine":
+            quarantine = str((self.own_folder.path / "quarantine").absolute())
+        self.rows = PinnedRows(
+            client,
+            ReadPieces(source, self.pipeline.split, quarantine),
+            pieces,
+            [max(piece.rows, 0) or piece.file.size for piece in pieces],
+            on_loss=self._notice,
+        )
+        self._resources.callback(self.rows.close)
+        threads = client.nthreads()  # type: ignore[no-untyped-call]
+        self.threads = min(threads[part.worker] for part in self.rows.parts)
+        self.summary = together(self.rows.ask(summarise))
+        shown = None if np.isnan(self.summary.label_mean) else self.summary.label_mean
+        self._tell(progress.RowsRead(self.name, self.summary.total, shown, len(self.rows.parts)))
+        return IngestReport(
+            organisation=self.name,
+            files=len(source.files),
+            size=source.size,
+            rows=self.summary.rows,
+            label_mean=shown,
+            workers=len(self.rows.parts),
+            threads=self.threads,
+            seconds=0,
+        )
+
+    def validate(self) -> ValidateReport:
+        """Refuse rows that break the contract; then wait until everybody has accepted theirs.
+
+        Raises UserError with every problem of this organisation's rows.
+        """
+        return self._step("validate", self._validate)
+
+    def _validate(self) -> ValidateReport:
+        found: Violations = sum((held for held in self.rows.ask(_violations)), Violations())
+        found.refuse(self.contract, organisation=self.name, on_violation=self.organisation.on_violation)
+        if self.summary.rows["train"] == 0:
+            raise UserError(
+                f"{self.name}: the split leaves no row to train on ({self.summary.total} rows). "
+                "Correct split in the pipeline, or add rows."
+            )
+        warnings = found.warnings(self.contract, organisation=self.name)
+        for warning in warnings:
+            self._notice(warning)
+        self.digest = dataset_digest(digest for part in self.rows.ask(_digests) for digest in part)
+        self.rows.change(ToShard(self.threads))
+        if self._tracking is not None:
+            self._tracking.result()
+        # Nobody bins before everybody's rows are accepted, and all work from the same spec.
+        agreed = self.pipeline.digest()
+        self.sums.sum("agreement/accepted", np.ones(1, np.int64), bound=len(self.pipeline.members), context=agreed)
+        return ValidateReport(
+            organisation=self.name,
+            checked=found.rows,
+            set_aside=found.rejected,
+            warnings=warnings,
+            digest=self.digest,
+            seconds=0,
+        )
+
+    def bin(self) -> BinReport:
+        """Agree on the bins' edges, without showing anyone a value; or take those of the attempt before."""
+        return self._step("bin", self._bin)
+
+    def _bin(self) -> BinReport:
+        self._journal.note(self.folder.run_id, self.pipeline.name)
+        before = self.sums.traffic.sums
+        self.resumed_at = self._agree_on_resuming()
+        if self.resumed_at:
+            self.binning = self._progress().binning
+        else:
+            collective = Collective(self.rows, self.sums, "binning")
+            total = collective.sum(CountRows(self.parameters, self._sets), "rows", bound=1 << 40)
+            counts, weight_exponent = read_counts(total, len(self._sets))
+            smallest = SMALLEST_BIN if self.sums.parties > 1 else 1
+            search = EdgeSearch(self.parameters.max_bin, smallest, counts[0], weight_exponent)
+            self.binning = find_edges(collective, "train", self.features, search)
+        return BinReport(
+            organisation=self.name,
+            features=self.binning.features,
+            bins=int(self.binning.bins.sum()),
+            sums=self.sums.traffic.sums - before,
+            seconds=0,
+        )
+
+    def train(self) -> TrainReport:
+        """Boost, keeping the progress as it goes; the model is cut after its best round.
+
+        Raises UserError for rows or parameters that cannot be trained with; SumAborted if another member stopped.
+        """
+        return self._step("train", self._train)
+
+    def _train(self) -> TrainReport:
+        training = self.pipeline.training
+        resume = self._progress() if self.resumed_at else None
+        start = self._champion_to_start_from() if training.start == "champion" and resume is None else None
+        # A run that goes on from a champion has its rounds before its own, also when it is resumed.
+        begun_with = rounds_of(start) if start else rounds_of(resume.model) - self.resumed_at if resume else 0
+        self.boosted = boost(
+            self.parameters,
+            self.rows,
+            sums=self.sums,
+            rounds=training.rounds + (begun_with if resume else 0),
+            features=self.features,
+            evaluation=self.evaluation,
+            early_stopping_rounds=training.early_stopping_rounds,
+            edges=None if resume else self.binning.edges,
+            callbacks=[self],
+            warm_start=start,
+            resume=resume,
+            checkpoint=CheckpointKeeper(self).keep,
+        )
+        best = self.boosted.best_iteration
+        self.model = self.boosted.model
+        if best is not None:
+            self.model = first_rounds(self.model, begun_with + best + 1)
+        write_private(self.own_folder.path / MODEL_FILE, self.model)
+        return TrainReport(
+            organisation=self.name,
+            rounds=self.boosted.rounds if best is None else begun_with + best + 1,
+            boosted=self.boosted.rounds,
+            best_round=None if best is None else best + 1,
+            resumed_at=self.resumed_at,
+            digest=hashlib.sha256(self.model).hexdigest(),
+            history=self.boosted.history,
+            own_history=self.boosted.own_history,
+            seconds=0,
+        )
+
+    def compare(self) -> CompareReport | None:
+        """Train what a demo compares the federation with; None if the spec asks for no comparison."""
+        told = self.pipeline.comparison
+        if not (told.alone or told.pooled):
+            return None
+        return self._step("compare", self._compare)
+
+    def _compare(self) -> CompareReport:
+        self.compared = compare(self)
+        return CompareReport(organisation=self.name, rows=[], trees_equal=self.compared.trees_equal, seconds=0)
+
+    def evaluate(self) -> EvaluateReport:
+        """Score the held-out rows of all organisations, and the champion on the same rows."""
+        return self._step("evaluate", lambda: Evaluating(self).evaluate())
+
+    def report(self) -> PartReport:
+        """Return everything that was reported. Raises KeyError before all steps were done."""
+        steps = {"ingest": "ingest", "validated": "validate", "binned": "bin", "trained": "train"}
+        steps |= {"evaluated": "evaluate"}
+        return PartReport.model_validate(
+            {
+                "organisation": self.name,
+                "run_id": self.folder.run_id,
+                **{field: self.reports[step] for field, step in steps.items()},
+                "compared": self.reports.get("compare"),
+                "wire": self.sums.by_purpose(),
+            }
+        )
+
+    def close(self) -> None:
+        """Let go of the rows and the cluster."""
+        self._resources.close()
+
+    def on_round(self, report: RoundReport) -> None:
+        """Tell of a round that the engine has finished."""
+        self._tell(
+            progress.RoundFinished(
+                self.name,
+                report.round + 1,
+                report.rounds,
+                report.scores,
+                report.own_scores if self.organisation.policy.share_scores else {},
+                report.traffic.bytes_sent,
+                report.seconds,
+            )
+        )
+
+    @property
+    def _sets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(("train", *self.evaluation)))
+
+    def _agree_on_resuming(self) -> int:
+        """Return after how many rounds all members have a checkpoint; 0 if one of them has none."""
+        counts = np.zeros(self.pipeline.training.rounds + 1, np.int64)
+        counts[0] = 1
+        counts[[rounds for rounds in self.own_folder.rounds() if rounds < len(counts)]] = 1
+        members = len(self.pipeline.members)
+        total = self.sums.sum("agreement/checkpoints", counts, bound=members, context=self.pipeline.digest())
+        return int(np.flatnonzero(total == members).max())
+
+    def _progress(self) -> Progress:
+        return Progress.from_bytes(self.own_folder.read_checkpoint(self.resumed_at))
+
+    def _champion_to_start_from(self) -> bytes | None:
+        found = shared_champion(self, "agreement/start")
+        if found is None:
+            self._notice("there is no champion to go on from: training anew")
+        return None if found is None else found[1]
+
+    def _step(self, stage: progress.Stage, work: Callable[[], Reported]) -> Reported:
+        began = time.perf_counter()
+        self._tell(progress.StageStarted(self.name, stage))
+        report = work()
+        seconds = time.perf_counter() - began
+        report = report.model_copy(update={"seconds": seconds})
+        self.reports[stage] = report
+        self._tell(progress.StageFinished(self.name, stage, seconds))
+        return report
+
+    def _notice(self, message: str) -> None:
+        self._tell(progress.Notice(self.name, message))
+
+    def _tell(self, event: progress.Event) -> None:
+        progress.tell(self.folder.run_id, event)
+
+
+class CheckpointKeeper:
+    """Keeps a training's progress, on disk and for workers that are lost, as often as it is worth it."""
+
+    def __init__(self, part: OrganisationRun) -> None:
+        self._part = part
+        self._rounds = part.resumed_at
+        self._last = time.monotonic()
+
+    def keep(self, reached: Progress) -> None:
+        """Keep the progress after a round.
+
+        Every round at every organisation alike, or they would not find a round that all of them have.
+        """
+        part = self._part
+        self._rounds += 1
+        part.own_folder.write_checkpoint(self._rounds, reached.to_bytes())
+        if time.monotonic() - self._last < CHECKPOINT_SECONDS:
+            return  # repeating the steps of a second is cheaper than sending every worker the model
+        self._last = time.monotonic()
+        part.rows.checkpoint(
+            Restore(part.parameters, part.binning, part.features, "train", part.evaluation, reached.model)
+        )
+
+
+def booster_parameters(pipeline: Pipeline) -> BoosterParameters:
+    """Return the booster's part of a pipeline's training."""
+    told = pipeline.training.model_dump(exclude_unset=True)
+    return BoosterParameters.read({name: told[name] for name in told if name in BoosterParameters.model_fields})
+
+
+def has_validation(pipeline: Pipeline) -> bool:
+    """Tell whether the split sets rows aside for validation."""
+    split = pipeline.split
+    return split.valid > 0 if isinstance(split, KeySplit) else split.valid_from is not None
+
+
+def _violations(held: object) -> Violations:
+    return held.violations  # type: ignore[attr-defined, no-any-return]
+
+
+def _digests(held: object) -> tuple[bytes, ...]:
+    return held.digests  # type: ignore[attr-defined, no-any-return]
