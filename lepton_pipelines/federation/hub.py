@@ -56,9 +56,10 @@ class Drop:
 
 @dataclass(frozen=True)
 class Answer:
-    """To one member, whose `Say` or `Join` waits."""
+    """To one member, whose `Say` (in this slot) or `Join` (None) waits."""
 
     member: str
+    asked: Slot | None
     reply: Reply
 
 
@@ -163,8 +164,9 @@ class HubRun:
                 *self._refuse(member, slot, f"{member} sent different bytes for the same {slot.step} {slot.number}"),
             ]
         if slot.kind != wire.KIND_MANIFEST and slot.epoch < self.epoch:
-            return [self._answer(member, Reply(wire.STATUS_NEW_EPOCH, self.epoch, slot))]
-        problem = self._unfit(slot, envelope, request.data)
+            return [self._answer(member, slot, Reply(wire.STATUS_NEW_EPOCH, self.epoch, slot))]
+        again = mine is not None and (slot.kind != wire.KIND_UPLOAD or not self._lacks_data_of(member, slot))
+        problem = "" if again else self._unfit(slot, envelope, request.data)
         if problem:
             return self._refuse(member, slot, problem)
         outputs: list[Output] = []
@@ -173,7 +175,7 @@ class HubRun:
             self._note_done(envelope)
             outputs.append(Keep(self.manifest.run, envelope))
             outputs += self._drop_finished()
-        if slot.kind == wire.KIND_UPLOAD and slot.number not in self._answers:
+        if slot.kind == wire.KIND_UPLOAD and slot.number not in self._answers and not again:
             self._data.setdefault(slot.number, {})[member] = request.data
         self.bytes += len(envelope.body) + len(request.data)
         self._waiting[member, slot] = None
@@ -226,6 +228,14 @@ class HubRun:
         """A member asks for news: it lives."""
         self._see(member, now)
 
+    def upload_size(self, member: str, epoch: int, number: int) -> int:
+        """Bytes that the member announced for this sum's vector; 0 if none is wanted of it."""
+        announced = self._slots.get(Slot(epoch, wire.KIND_ANNOUNCE, number), {})
+        if epoch != self.epoch or self.state != RUNNING or len(announced) < len(self.manifest.names):
+            return 0
+        announce = wire.Announce.FromString(announced[member].body)
+        return int(announce.cells * announce.width)
+
     def answer_bytes(self, epoch: int, number: int) -> bytes | bytearray | None:
         """The answer to a sum of this epoch, for members that fetch it in chunks."""
         return self._answers.get(number) if epoch == self.epoch else None
@@ -239,10 +249,10 @@ class HubRun:
         """The answer if the run takes no statements; None if it does."""
         if self.state == ABORTED:
             reply = Reply(wire.STATUS_ABORTED, self.epoch, slot, reason=self.reason, abort=self._abort)
-            return [self._answer(member, reply)]
+            return [self._answer(member, slot, reply)]
         if self.state == SUSPENDED and slot is not None and slot.kind != wire.KIND_MANIFEST:
             reply = Reply(wire.STATUS_SUSPENDED, self.epoch, slot, missing=tuple(self.reason.split(", ")))
-            return [self._answer(member, reply)]
+            return [self._answer(member, slot, reply)]
         return None
 
     def _unfit(self, slot: Slot, envelope: wire.Envelope, data: bytes | bytearray) -> str:
@@ -315,7 +325,7 @@ class HubRun:
         for member, slot in list(self._waiting):
             reply = self._news(member, slot)
             if reply is not None:
-                answers.append(self._answer(member, reply))
+                answers.append(self._answer(member, slot, reply))
         return answers
 
     def _news(self, member: str, slot: Slot | None) -> Reply | None:
@@ -395,8 +405,8 @@ class HubRun:
         return Keep(self.manifest.run, None, self.state, self.epoch, dict(self.incarnations))
 
     def _refuse(self, member: str, slot: Slot | None, reason: str) -> list[Output]:
-        return [self._answer(member, Reply(wire.STATUS_REFUSED, self.epoch, slot, reason=reason))]
+        return [self._answer(member, slot, Reply(wire.STATUS_REFUSED, self.epoch, slot, reason=reason))]
 
-    def _answer(self, member: str, reply: Reply) -> Answer:
-        self._waiting.pop((member, reply.slot), None)
-        return Answer(member, reply)
+    def _answer(self, member: str, asked: Slot | None, reply: Reply) -> Answer:
+        self._waiting.pop((member, asked), None)
+        return Answer(member, asked, reply)

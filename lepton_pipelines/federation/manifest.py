@@ -17,7 +17,7 @@ PROTOCOLS = (1, 1)  # oldest and newest version of the protocol that this code s
 MANIFEST_VERSION = 1
 LARGEST_MANIFEST = 1 << 20
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

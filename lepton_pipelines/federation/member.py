@@ -133,8 +133,8 @@ class Member:
         else:
             one.token = self._token(commitment)
             effects.append(Write(one.token, commitment))
-        if self.ready and self.floor is not None and number >= self.floor:
-            effects += self._announce(one)
+        if self.ready and self.floor is not None:
+            effects += self._announce(one) if number >= self.floor else self._check_floor()
         return number, effects
 
     def finish(self, outcome: bytes) -> list[Effect]:
@@ -302,6 +302,9 @@ class Member:
     def _check_floor(self) -> list[Effect]:
         if self.floor is None:
             return []
+        damaged = [one.name for one in self._sums.values() if one.total is None and one.number < self.floor]
+        if damaged:
+            return self.abort(f"{self.name} wrote down the total of sum {damaged[0]!r} and cannot read it any more")
         lost = [number for number in range(self.floor, self.position) if number not in self._sums]
         if not lost:
             return []

@@ -267,7 +267,10 @@ class Simulation:
                     process, life = self.processes[output.member], self.processes[output.member].life
                     if self.random.random() >= self.schedule.loss and not self.cut(output.member):
                         reply = self.falsify(output.member, output.reply)
-                        self.at(self.latency(output.member), lambda p=process, r=reply, n=life: p.hear(r, n))
+                        asked = output.asked
+                        self.at(
+                            self.latency(output.member), lambda p=process, a=asked, r=reply, n=life: p.hear(a, r, n)
+                        )
 
     def say(self, who: str, what: str) -> None:
         if self.trace:
@@ -355,11 +358,11 @@ class Process:
         self.restarts += 1
         self.world.at(pause, self.boot)
 
-    def hear(self, reply: Reply, life: int) -> None:
+    def hear(self, asked: Slot | None, reply: Reply, life: int) -> None:
         if self.machine is None or life != self.life or self.end:
             return
         self.world.say(self.name, f"← hub: {wire.Status.Name(reply.status)} {reply.slot or ''}")
-        self.waiting.pop(reply.slot, None)
+        self.waiting.pop(asked, None)
         self.act(self.machine.receive(reply))
         self.advance()
 

@@ -342,3 +342,15 @@ class GetChunkReply(_message.Message):
     reason: str
     epoch: int
     def __init__(self, status: _Optional[_Union[Status, str]] = ..., data: _Optional[bytes] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class RenewRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+
+class RenewReply(_message.Message):
+    __slots__ = ("admission",)
+    ADMISSION_FIELD_NUMBER: _ClassVar[int]
+    admission: bytes
+    def __init__(self, admission: _Optional[bytes] = ...) -> None: ...

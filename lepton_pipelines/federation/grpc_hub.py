@@ -1,0 +1,390 @@
+"""The hub as a process: gRPC over mutual TLS 1.3 around one state machine a run."""
+
+import datetime as dt
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from lepton_pipelines.federation.effects import Join, Reply, Say
+from lepton_pipelines.federation.envelope import Slot, slot_of
+from lepton_pipelines.federation.hub import ABORTED, FINISHED, INVITING, Answer, HubRun, Output
+from lepton_pipelines.federation.hub_log import HubLog
+from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol, read_manifest
+from lepton_pipelines.federation.wire import federation_pb2 as wire
+from lepton_pipelines.federation.wire.calls import CHUNK, INLINE, LARGEST_MESSAGE, handlers
+from lepton_pipelines.identity.certificates import Certificate
+from lepton_pipelines.identity.hub_home import AdmittedMember, HubHome
+from lepton_pipelines.identity.onboarding import read_request
+from lepton_pipelines.spec.errors import UserError
+
+_log = logging.getLogger("lepton.hub")
+_LONGEST_WAIT = 20.0
+_WORKERS = 256  # a waiting call holds a thread, which costs little
+
+
+class HubServer:
+    """`lepton hub serve`: relays statements and adds up masked vectors for organisations that it admitted.
+
+    home: the hub's folder. listen: address to listen on; port 0 takes any that is free.
+    """
+
+    def __init__(
+        self, home: HubHome, *, listen: str = "[::]:7443", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._home = home
+        self._clock = clock
+        self._signer = home.signer()
+        self._log = HubLog(home.folder)
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._runs: dict[str, LiveRun] = {}
+        self._certificates: dict[bytes, Certificate] = {}
+        self._members: dict[str, AdmittedMember] = {}
+        self._members_read = -math.inf
+        for run, encoded in self._log.runs():
+            machine = HubRun(read_manifest(encoded), self._signer, now=clock())
+            machine.restore(self._log.records(run))
+            self._runs[run] = LiveRun(machine, self._log, clock)
+        key, certificate = home.tls()
+        credentials = grpc.ssl_server_credentials([(key, certificate)], home.authority, require_client_auth=True)
+        options = [
+            ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+            ("grpc.max_send_message_length", LARGEST_MESSAGE),
+            ("grpc.so_reuseport", 0),
+        ]
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="hub")
+        self._server = grpc.server(self._pool, handlers=[handlers(self)], options=options)
+        self.port = self._server.add_secure_port(listen, credentials)
+        self._stopping = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="hub clock", daemon=True)
+
+    def start(self) -> None:
+        """Take calls."""
+        self._server.start()
+        self._ticker.start()
+        _log.info("the hub listens on port %d, fingerprint %s", self.port, self._home.fingerprint)
+
+    def wait(self) -> None:
+        """Wait until the server is stopped."""
+        self._server.wait_for_termination()
+
+    def stop(self) -> None:
+        """Take no more calls, answer those that wait with a request to ask again, and close the log."""
+        self._stopping.set()
+        with self._changed:
+            for live in self._runs.values():
+                live.release()
+            self._changed.notify_all()
+        self._server.stop(grace=1.0).wait()
+        self._pool.shutdown(wait=True)
+        self._log.close()
+
+    # ---- calls; their names are the service's ----
+
+    def Hello(self, request: wire.HelloRequest, context: Any) -> wire.HelloReply:  # noqa: N802
+        """Agree on a protocol version, and tell the time."""
+        member = self._who(context)
+        reply = wire.HelloReply(hub=self._signer.public.hex(), clock=time.time())
+        theirs = (request.oldest_protocol, request.newest_protocol)
+        try:
+            reply.protocol = choose_protocol(PROTOCOLS, theirs, we="the hub", they=member)
+        except UserError as error:
+            reply.refused = str(error)
+        return reply
+
+    def Renew(self, request: wire.RenewRequest, context: Any) -> wire.RenewReply:  # noqa: N802
+        """Certify a new TLS key of an organisation that is connected with the one before."""
+        member = self._who(context)
+        try:
+            asked = read_request(request.request)
+            if asked.organisation != member:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{member} cannot renew for {asked.organisation}")
+            return wire.RenewReply(admission=self._home.renew(asked).model_dump_json().encode())
+        except UserError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+
+    def Propose(self, request: wire.ProposeRequest, context: Any) -> wire.RunStatus:  # noqa: N802
+        """Open a run and invite its members."""
+        member = self._who(context)
+        try:
+            manifest = read_manifest(request.manifest)
+            self._check_proposal(manifest, member)
+        except UserError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+        with self._changed:
+            known = self._runs.get(manifest.run)
+            if known is None:
+                self._log.open_run(manifest.run, request.manifest, member)
+                known = LiveRun(HubRun(manifest, self._signer, now=self._clock()), self._log, self._clock)
+                self._runs[manifest.run] = known
+                self._changed.notify_all()
+            elif known.machine.manifest.encoded() != request.manifest:
+                context.abort(
+                    grpc.StatusCode.ALREADY_EXISTS, f"run {manifest.run} exists with another manifest: take a new id"
+                )
+        _log.info("%s proposes run %s with %s", member, manifest.run, ", ".join(manifest.names))
+        return known.status(member)
+
+    def List(self, request: wire.ListRequest, context: Any) -> wire.ListReply:  # noqa: N802
+        """Return the runs that the caller is a member of; waits for an invitation if there is none."""
+        member = self._who(context)
+        end = self._clock() + min(request.wait_milliseconds / 1000, _LONGEST_WAIT)
+        while True:
+            with self._changed:
+                runs = [live for live in self._runs.values() if member in live.machine.manifest.names]
+                found = [live for live in runs if not request.invitations_only or live.invites(member)]
+                if found or self._clock() >= end or self._stopping.is_set():
+                    break
+                self._changed.wait(max(end - self._clock(), 0.01))
+        return wire.ListReply(runs=[live.status(member) for live in found])
+
+    def Look(self, request: wire.StatusRequest, context: Any) -> wire.RunStatus:  # noqa: N802
+        """Return where a run stands; also a member's sign of life while it computes."""
+        member = self._who(context)
+        return self._run(request.run, member, context).status(member, heard=True)
+
+    def Join(self, request: wire.JoinRequest, context: Any) -> wire.ExchangeReply:  # noqa: N802
+        """A member's process is here."""
+        member = self._who(context)
+        if len(request.incarnation) != 16:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "an incarnation has 16 bytes")
+        live = self._run(request.run, member, context)
+        join = Join(request.run, member, request.incarnation, request.after_epoch)
+        return _reply(live.ask(member, join, _LONGEST_WAIT), live, member)
+
+    def Exchange(self, request: wire.ExchangeRequest, context: Any) -> wire.ExchangeReply:  # noqa: N802
+        """Take a member's statement; answer when everyone's is there, or with WAITING."""
+        member = self._who(context)
+        live = self._run(request.envelope.run, member, context)
+        wait = min(request.wait_milliseconds / 1000, _LONGEST_WAIT)
+        data = request.data or live.take_chunks(member, slot_of(request.envelope))
+        return _reply(live.ask(member, Say(request.envelope, data), wait), live, member)
+
+    def PutChunk(self, request: wire.PutChunkRequest, context: Any) -> wire.PutChunkReply:  # noqa: N802
+        """Take a piece of a masked vector; say where the next one begins."""
+        member = self._who(context)
+        return self._run(request.run, member, context).put_chunk(member, request)
+
+    def GetChunk(self, request: wire.GetChunkRequest, context: Any) -> wire.GetChunkReply:  # noqa: N802
+        """Give a piece of an answer."""
+        member = self._who(context)
+        return self._run(request.run, member, context).get_chunk(request)
+
+    # ---- parts ----
+
+    def _who(self, context: Any) -> str:
+        """Return whom the connection belongs to, or refuse it with the reason."""
+        (pem,) = context.auth_context().get("x509_pem_cert", [b""])
+        certificate = self._certificates.get(pem)
+        if certificate is None:
+            try:
+                certificate = self._certificates[pem] = Certificate.read(pem)
+            except UserError as error:
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+                raise
+        member = self._member(certificate.name)
+        if member is None:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{certificate.name} was never admitted to this hub")
+            raise PermissionError
+        if member.revoked:
+            reason = f"{member.name} was shut out by the hub's operator: {member.revoked}"
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        if member.signing_key != certificate.signing_key:
+            reason = f"this certificate of {member.name} is for an identity key that was replaced"
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        if certificate.expires < dt.datetime.now(dt.UTC):
+            reason = f"the certificate of {member.name} expired on {certificate.expires:%Y-%m-%d}"
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
+        return member.name
+
+    def _member(self, name: str) -> AdmittedMember | None:
+        """What the members' list says, at most a second old: `lepton hub admit` and `revoke` write to it."""
+        now = self._clock()
+        if now - self._members_read > 1.0:
+            self._members = {member.name: member for member in self._home.members()}
+            self._members_read = now
+        return self._members.get(name)
+
+    def _check_proposal(self, manifest: Manifest, member: str) -> None:
+        if member not in manifest.names:
+            raise UserError(f"{member} proposes a run that it is not a member of.")
+        if bytes.fromhex(manifest.hub) != self._signer.public:
+            raise UserError("the manifest names another hub's key.")
+        if not PROTOCOLS[0] <= manifest.protocol <= PROTOCOLS[1]:
+            raise UserError(f"the manifest is for protocol {manifest.protocol}, the hub speaks {PROTOCOLS}.")
+        for name, key in manifest.keys.items():
+            known = self._member(name)
+            if known is None or known.revoked:
+                raise UserError(f"{name} is not admitted to this hub. Its operator can admit it: lepton hub admit")
+            if known.signing_key != key:
+                raise UserError(f"the manifest has another key for {name} than the hub admitted.")
+
+    def _run(self, run: str, member: str, context: Any) -> "LiveRun":
+        live = self._runs.get(run)
+        if live is None or member not in live.machine.manifest.names:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"{member} is in no run {run!r} at this hub")
+            raise LookupError
+        return live
+
+    def _tick(self) -> None:
+        while not self._stopping.wait(1.0):
+            for live in list(self._runs.values()):
+                live.tick()
+
+
+class LiveRun:
+    """One run's state machine, with the calls that wait for it and the vectors that are arriving."""
+
+    def __init__(self, machine: HubRun, log: HubLog, clock: Callable[[], float]) -> None:
+        self.machine = machine
+        self._log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: dict[tuple[str, Slot | None], list[_Waiting]] = {}
+        self._chunks: dict[tuple[str, int, int], bytearray] = {}
+
+    def ask(self, member: str, request: Join | Say, wait: float) -> Reply | None:
+        """Hand a request to the state machine and wait for its answer; None if it is not there in time."""
+        slot = slot_of(request.envelope) if isinstance(request, Say) else None
+        mine = _Waiting()
+        with self._lock:
+            self._waiting.setdefault((member, slot), []).append(mine)
+            if isinstance(request, Join):
+                self._carry_out(self.machine.join(self._clock(), request))
+            else:
+                self._carry_out(self.machine.say(self._clock(), member, request))
+        mine.event.wait(wait)
+        with self._lock:
+            others = self._waiting.get((member, slot), [])
+            if mine in others:
+                others.remove(mine)
+                if not others:
+                    del self._waiting[member, slot]
+            self.machine.heard(member, self._clock())
+        return mine.reply
+
+    def tick(self) -> None:
+        """Let the state machine look at the clock."""
+        with self._lock:
+            self._carry_out(self.machine.tick(self._clock()))
+
+    def release(self) -> None:
+        """Wake every call that waits; it is answered with WAITING."""
+        with self._lock:
+            for waiting in self._waiting.values():
+                for one in waiting:
+                    one.event.set()
+
+    def invites(self, member: str) -> bool:
+        """Whether the member has not yet signed this run's manifest."""
+        return self.machine.state == INVITING and member not in self.machine.signed()
+
+    def put_chunk(self, member: str, request: wire.PutChunkRequest) -> wire.PutChunkReply:
+        """Take a piece of a vector that was announced with just this size."""
+        with self._lock:
+            self.machine.heard(member, self._clock())
+            epoch = self.machine.epoch
+            if request.epoch < epoch:
+                return wire.PutChunkReply(status=wire.STATUS_NEW_EPOCH, epoch=epoch)
+            size = self.machine.upload_size(member, request.epoch, request.number)
+            if not size or size != request.size or request.offset + len(request.data) > size:
+                reason = f"sum {request.number} takes no {request.size} bytes of {member} now"
+                return wire.PutChunkReply(status=wire.STATUS_REFUSED, reason=reason, epoch=epoch)
+            key = (member, request.epoch, request.number)
+            vector = self._chunks.setdefault(key, bytearray())
+            if request.offset == len(vector):
+                vector += request.data
+            self.machine.bytes += len(request.data)
+            return wire.PutChunkReply(status=wire.STATUS_COMPLETE, next_offset=len(vector), epoch=epoch)
+
+    def take_chunks(self, member: str, slot: Slot) -> bytes | bytearray:
+        """Return the vector that came in pieces, if it did."""
+        if slot.kind != wire.KIND_UPLOAD:
+            return b""
+        with self._lock:
+            return self._chunks.pop((member, slot.epoch, slot.number), b"")
+
+    def get_chunk(self, request: wire.GetChunkRequest) -> wire.GetChunkReply:
+        """Give a piece of an answer."""
+        with self._lock:
+            answer = self.machine.answer_bytes(request.epoch, request.number)
+            epoch = self.machine.epoch
+        if answer is None:
+            status = wire.STATUS_NEW_EPOCH if request.epoch < epoch else wire.STATUS_RESEND
+            return wire.GetChunkReply(status=status, epoch=epoch)
+        data = bytes(memoryview(answer)[request.offset : request.offset + min(request.length, CHUNK)])
+        return wire.GetChunkReply(status=wire.STATUS_COMPLETE, data=data, epoch=epoch)
+
+    def status(self, member: str, *, heard: bool = False) -> wire.RunStatus:
+        """Return where the run stands, for people."""
+        with self._lock:
+            machine, now = self.machine, self._clock()
+            if heard:
+                machine.heard(member, now)
+            step, number, missing = machine.missing()
+            if machine.state in (ABORTED, FINISHED):
+                missing = []
+            late = [now - machine.seen.get(name, machine.since) for name in missing]
+            return wire.RunStatus(
+                run=machine.manifest.run,
+                manifest=machine.manifest.encoded(),
+                status=machine.state,
+                epoch=machine.epoch,
+                number=number,
+                step=step,
+                missing=missing,
+                seconds_since_seen={name: now - seen for name, seen in machine.seen.items()},
+                reason=machine.reason,
+                seconds_left=max(machine.manifest.grace_seconds - max(late, default=0.0), 0.0),
+                bytes=machine.bytes,
+                signed_by=sorted(machine.signed()),
+            )
+
+    def _carry_out(self, outputs: list[Output]) -> None:
+        """Log first, then answer."""
+        self._log.carry_out([output for output in outputs if not isinstance(output, Answer)])
+        for output in outputs:
+            if isinstance(output, Answer):
+                for one in self._waiting.pop((output.member, output.asked), []):
+                    one.reply = output.reply
+                    one.event.set()
+        if self._chunks:
+            stale = [key for key in self._chunks if not self.machine.upload_size(*key)]
+            for key in stale:
+                del self._chunks[key]
+
+
+class _Waiting:
+    """A call that waits for its answer."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.reply: Reply | None = None
+
+
+def _reply(reply: Reply | None, live: LiveRun, member: str) -> wire.ExchangeReply:
+    if reply is None:
+        status = live.status(member)
+        return wire.ExchangeReply(
+            status=wire.STATUS_WAITING, epoch=status.epoch, missing=status.missing, seconds_left=status.seconds_left
+        )
+    small = len(reply.answer) <= INLINE
+    return wire.ExchangeReply(
+        status=reply.status,
+        epoch=reply.epoch,
+        envelopes=reply.envelopes,
+        answer=bytes(reply.answer) if small else b"",
+        answer_size=len(reply.answer),
+        missing=reply.missing,
+        reason=reply.reason,
+        seconds_left=reply.seconds_left,
+        abort=reply.abort,
+    )

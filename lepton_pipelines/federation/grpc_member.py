@@ -1,0 +1,280 @@
+"""A member's sums over the network: the state machine of `member.py` between the hub, the disk and the algorithm."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lepton_pipelines.federation.effects import Deliver, Effect, Finished, Join, Reply, Say, Stop, Write
+from lepton_pipelines.federation.hub_connection import Closed, ConnectionLost, HubConnection
+from lepton_pipelines.federation.journal import JournalWriter, RunJournal
+from lepton_pipelines.federation.manifest import Manifest
+from lepton_pipelines.federation.member import Member
+from lepton_pipelines.federation.wire import federation_pb2 as wire
+from lepton_pipelines.identity.signing import Signer
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.sums import Int64Array, SumAborted, Traffic
+
+_log = logging.getLogger("lepton.federation")
+_SIGN_OF_LIFE = 5.0
+
+
+class RunSuspended(SumAborted):
+    """The run stands still and can be resumed by the same members; the message says how."""
+
+
+class HubSums:
+    """One member's `Sums` in a run at a hub.
+
+    connection: to the hub; closed with the sums. folder: where the run's journal is kept.
+    As a context manager it ends the run for everyone when its block ends with an error of its own.
+    """
+
+    def __init__(
+        self, connection: HubConnection, manifest: Manifest, organisation: str, signer: Signer, folder: Path
+    ) -> None:
+        self.traffic = Traffic()
+        self.member = organisation
+        self.manifest = manifest
+        self._connection = connection
+        self._journal = RunJournal(folder)
+        self._machine = Member(organisation, manifest, signer, draw=os.urandom, journal=self._journal)
+        self._changed = threading.Condition()
+        self._pending: dict[int, PendingHubSum] = {}
+        self._stop: Stop | None = None
+        self._finished = False
+        self._closed = False
+        self._aborts: list[Future[None]] = []
+        self._workers = ThreadPoolExecutor(
+            2 * manifest.dimensions.in_flight + 4, thread_name_prefix=f"sums of {organisation}"
+        )
+        self._writer = JournalWriter(self._journal, self._written, self._disk_failed)
+        with self._changed:
+            self._act(self._machine.open())
+        self._alive = threading.Thread(target=self._show_life, name=f"sign of life of {organisation}", daemon=True)
+        self._alive.start()
+
+    @property
+    def parties(self) -> int:
+        """How many members' vectors a total is made of."""
+        return len(self.manifest.names)
+
+    def wait_until_ready(self, timeout: float | None = None) -> int:
+        """Wait until every member is here; return up to which sum all of them hold the totals.
+
+        A checkpoint may be used if it was taken when no more sums than that were finished. Raises SumAborted if the
+        run ends first, TimeoutError if the time is over.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._machine.ready or self._over(), timeout):
+                raise TimeoutError(f"run {self.manifest.run}: not every member came within {timeout:.0f} s")
+            self._raise_if_stopped()
+            return self._machine.floor if self._machine.floor is not None else self._journal.done
+
+    def resume_at(self, position: int) -> None:
+        """Go on from a checkpoint that was taken when this many sums were finished (`position` then)."""
+        with self._changed:
+            self._act(self._machine.resume_at(position))
+            self._raise_if_stopped()
+
+    @property
+    def position(self) -> int:
+        """How many sums were begun: what a checkpoint has to keep beside the model."""
+        return self._machine.position
+
+    def start(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> "PendingHubSum":
+        """Begin a sum and go on. See `lepton_pipelines.sums.Sums.start`.
+
+        Waits while as many sums are under way as the manifest allows. Raises SumAborted if the run has ended.
+        """
+        limit = self.manifest.dimensions.in_flight
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._pending) < limit or self._over())
+            self._raise_if_stopped()
+            number, effects = self._machine.begin(name, vector, bound=bound, context=context)
+            pending = self._pending[number] = PendingHubSum(self, name)
+            self.traffic.sums += 1
+            self._act(effects)
+        return pending
+
+    def sum(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> Int64Array:
+        """Return `start(...).result()`."""
+        return self.start(name, vector, bound=bound, context=context).result()
+
+    def checkpointed(self, position: int) -> None:
+        """Say that a checkpoint of this position and one before it are durable: older totals may go."""
+        self._journal.drop_totals(position)
+
+    def finish(self, outcome: bytes) -> None:
+        """End the run together. outcome: digest of the model; SumAborted if a member's is another."""
+        with self._changed:
+            self._raise_if_stopped()
+            self._act(self._machine.finish(outcome))
+            self._changed.wait_for(self._over)
+            if not self._finished:
+                self._raise_if_stopped()
+        self.close()
+
+    def abort(self, reason: str) -> None:
+        """End the run for every member, with a signed reason."""
+        with self._changed:
+            self._act(self._machine.abort(f"{self.member}: {reason}"))
+
+    def status(self) -> wire.RunStatus:
+        """Where the run stands: who is here, who is late, at which step."""
+        return self._connection.look(self.manifest.run)
+
+    def close(self) -> None:
+        """Hang up without ending the run: it can be resumed. Sums that are waited for are released."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._stop = self._stop or Stop(f"the sums of run {self.manifest.run} were closed", suspended=True)
+            self._changed.notify_all()
+        self._writer.close()
+        wait(self._aborts)
+        self._connection.close()
+        self._workers.shutdown(wait=True)
+        self._alive.join()
+        self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, SumAborted) and not self._over():
+            self.abort(f"{type(error).__name__}: {error}")
+        self.close()
+
+    # ---- between the machine and the world ----
+
+    def _over(self) -> bool:
+        return self._stop is not None or self._finished
+
+    def _raise_if_stopped(self) -> None:
+        if self._stop is not None:
+            raise (RunSuspended if self._stop.suspended else SumAborted)(self._stop.reason)
+
+    def _act(self, effects: Sequence[Effect], *, chain: bool = False) -> Join | Say | None:
+        """Carry effects out, with the lock held. With `chain`, return the last request for the caller to make."""
+        requests: list[Join | Say] = []
+        for effect in effects:
+            match effect:
+                case Join() | Say():
+                    requests.append(effect)
+                case Write():
+                    self._writer.write(effect)
+                case Deliver():
+                    pending = self._pending.pop(effect.number, None)
+                    if pending is not None:
+                        pending.total = effect.total
+                        pending.there.set()
+                case Stop():
+                    self._stop = effect
+                case Finished():
+                    self._finished = True
+        if self._over():
+            for pending in self._pending.values():
+                pending.there.set()
+        last = requests.pop() if chain and requests and not self._over() else None
+        for request in requests:
+            if isinstance(request, Say) and request.envelope.kind == wire.KIND_ABORT:
+                self._aborts.append(self._workers.submit(self._connection.abort, request))
+            elif not self._over():
+                self._workers.submit(self._carry, request)
+        self._changed.notify_all()
+        return last
+
+    def _carry(self, request: Join | Say | None) -> None:
+        """Make a request, take the answer to the machine, and go on with what it wants next."""
+        while request is not None:
+            try:
+                reply = self._connection.ask(request)
+            except Closed:
+                return
+            except ConnectionLost as error:
+                self._lose(str(error))
+                return
+            except UserError as error:
+                self._fail(str(error))
+                return
+            except Exception as error:  # the thread has nobody else to tell
+                _log.exception("a call to the hub failed")
+                self._fail(f"{type(error).__name__}: {error}")
+                raise
+            with self._changed:
+                self._count(request, reply)
+                request = self._act(self._machine.receive(reply), chain=True)
+
+    def _count(self, request: Join | Say, reply: Reply) -> None:
+        if isinstance(request, Say):
+            self.traffic.bytes_sent += len(request.data) + request.envelope.ByteSize()
+        self.traffic.bytes_received += len(reply.answer) + sum(envelope.ByteSize() for envelope in reply.envelopes)
+
+    def _written(self, token: int) -> None:
+        with self._changed:
+            request = self._act(self._machine.written(token), chain=False)
+        assert request is None  # noqa: S101
+
+    def _disk_failed(self, reason: str) -> None:
+        with self._changed:
+            self._act(self._machine.abort(f"{self.member} cannot write what must be on disk first: {reason}"))
+
+    def _lose(self, reason: str) -> None:
+        with self._changed:
+            self._act([Stop(reason, suspended=True)])
+
+    def _fail(self, reason: str) -> None:
+        with self._changed:
+            self._act([Stop(reason)])
+
+    def _show_life(self) -> None:
+        """Tell the hub that this member lives while it computes, and hear of an end of the run early."""
+        while True:
+            with self._changed:
+                if self._changed.wait_for(self._over, _SIGN_OF_LIFE):
+                    return
+            try:
+                status = self._connection.look(self.manifest.run)
+            except (Closed, ConnectionLost, UserError):
+                return  # the call that waits for a sum says it
+            if status.missing and status.status == "running":
+                late = {name: status.seconds_since_seen.get(name, 0.0) for name in status.missing}
+                slow = ", ".join(f"{name} (last seen {seconds:.0f} s ago)" for name, seconds in sorted(late.items()))
+                if max(late.values()) > _SIGN_OF_LIFE:
+                    _log.info(
+                        "sum %d: waiting for %s. Grace time ends in %.0f s; then the run is suspended and can be "
+                        "resumed with: lepton run --resume %s",
+                        status.number,
+                        slow,
+                        status.seconds_left,
+                        self.manifest.run,
+                    )
+
+
+class PendingHubSum:
+    """A sum under way at a hub."""
+
+    def __init__(self, sums: HubSums, name: str) -> None:
+        self.there = threading.Event()
+        self.total: Int64Array | None = None
+        self._sums = sums
+        self._name = name
+
+    def result(self) -> Int64Array:
+        """Wait for the total. Raises SumAborted (RunSuspended, if the run can be resumed) if there will be none."""
+        began = time.perf_counter()
+        self.there.wait()
+        self._sums.traffic.seconds += time.perf_counter() - began
+        if self.total is None:
+            self._sums._raise_if_stopped()
+            raise SumAborted(f"sum {self._name!r} ended without a total")
+        return self.total

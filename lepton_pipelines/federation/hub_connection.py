@@ -1,0 +1,258 @@
+"""A member's connection to its hub: mutual TLS, calls that are repeated until they are answered."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+import grpc
+
+from lepton_pipelines.federation.effects import Join, Reply, Say
+from lepton_pipelines.federation.envelope import slot_of
+from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol
+from lepton_pipelines.federation.wire import federation_pb2 as wire
+from lepton_pipelines.federation.wire.calls import CHUNK, HUB_TARGET, INLINE, LARGEST_MESSAGE, Calls
+from lepton_pipelines.identity.organisation_home import Credentials
+from lepton_pipelines.spec.errors import UserError
+
+_log = logging.getLogger("lepton.federation")
+_LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
+_WAIT_MILLISECONDS = 10_000
+_CLOCKS_APART = 300.0
+_OPTIONS = [
+    ("grpc.ssl_target_name_override", HUB_TARGET),
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", LARGEST_MESSAGE),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.http2.write_buffer_size", 1 << 22),
+]
+
+
+class ConnectionLost(Exception):  # noqa: N818 - says what happened
+    """The hub was not reached for longer than the grace time, or refused the connection. The message says which."""
+
+
+class Closed(Exception):  # noqa: N818
+    """The connection was closed here while a call was waiting."""
+
+
+class HubConnection:
+    """Calls to the hub. Every call is repeated until it is answered, refused, or out of patience.
+
+    patience: seconds without any answer after which the hub counts as lost.
+    """
+
+    def __init__(self, credentials: Credentials, *, address: str | None = None, patience: float = 300.0) -> None:
+        self.credentials = credentials
+        self.address = address or credentials.address
+        self.patience = patience
+        self.last_answer = time.monotonic()
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._under_way: set[Any] = set()
+        ssl = grpc.ssl_channel_credentials(credentials.authority, credentials.tls_key, credentials.certificate)
+        self._channel = grpc.secure_channel(self.address, ssl, options=_OPTIONS)
+        self._calls = Calls(self._channel)
+
+    def hello(self, code_version: str) -> int:
+        """Agree on a protocol version and compare clocks.
+
+        Raises UserError if there is no common version, or if the hub is not the one that was trusted.
+        """
+        oldest, newest = PROTOCOLS
+        request = wire.HelloRequest(
+            member=self.credentials.organisation,
+            oldest_protocol=oldest,
+            newest_protocol=newest,
+            code_version=code_version,
+            clock=time.time(),
+        )
+        reply = self.call("Hello", request)
+        if reply.refused:
+            raise UserError(reply.refused)
+        if bytes.fromhex(reply.hub) != self.credentials.hub_key:
+            raise UserError(f"the hub at {self.address} has another identity key than the one that was accepted.")
+        apart = reply.clock - time.time()
+        if abs(apart) > _CLOCKS_APART:
+            _log.warning(
+                "the clock here and the hub's are %.0f s apart. Training does not depend on it, certificates do: "
+                "set one of them right",
+                apart,
+            )
+        return choose_protocol(PROTOCOLS, (reply.protocol, reply.protocol), we="this organisation", they="the hub")
+
+    def propose(self, manifest: Manifest) -> wire.RunStatus:
+        """Open a run at the hub, which invites its members. Raises UserError if the hub refuses it."""
+        status: wire.RunStatus = self.call("Propose", wire.ProposeRequest(manifest=manifest.encoded()))
+        return status
+
+    def invitations(self, *, wait: float = 0.0) -> list[wire.RunStatus]:
+        """Return runs whose manifest this organisation has not signed yet; wait for one if there is none."""
+        request = wire.ListRequest(invitations_only=True, wait_milliseconds=int(wait * 1000))
+        return list(self.call("List", request, timeout=wait + 15).runs)
+
+    def runs(self) -> list[wire.RunStatus]:
+        """Return every run that this organisation is a member of."""
+        return list(self.call("List", wire.ListRequest()).runs)
+
+    def look(self, run: str) -> wire.RunStatus:
+        """Return where a run stands. Raises UserError if there is no such run."""
+        status: wire.RunStatus = self.call("Look", wire.StatusRequest(run=run))
+        return status
+
+    def renew(self, request: bytes) -> bytes:
+        """Exchange a signed request for a new certificate; returns the admission."""
+        admission: bytes = self.call("Renew", wire.RenewRequest(request=request)).admission
+        return admission
+
+    def ask(self, request: Join | Say) -> Reply:
+        """Say something and wait for the hub's answer, however often it takes.
+
+        Raises ConnectionLost if the hub is gone for too long or refuses the connection, Closed if this side closed.
+        """
+        if isinstance(request, Join):
+            message = wire.JoinRequest(
+                run=request.run, incarnation=request.incarnation, after_epoch=request.after_epoch
+            )
+            return self._reply(request, lambda: self.call("Join", message, timeout=40.0))
+        envelope = request.envelope
+        inline = request.data if len(request.data) <= INLINE else b""
+
+        def attempt() -> Any:
+            if len(request.data) > INLINE:
+                refused = self._put_chunks(envelope, request.data)
+                if refused is not None:
+                    return refused
+            exchange = wire.ExchangeRequest(envelope=envelope, data=bytes(inline), wait_milliseconds=_WAIT_MILLISECONDS)
+            return self.call("Exchange", exchange, timeout=_WAIT_MILLISECONDS / 1000 + 15)
+
+        return self._reply(request, attempt)
+
+    def abort(self, request: Say, *, patience: float = 5.0) -> None:
+        """Tell the hub of an abort, if it can be reached soon. The run has ended here in any case."""
+        exchange = wire.ExchangeRequest(envelope=request.envelope, wait_milliseconds=100)
+        try:
+            self._calls.Exchange(exchange, timeout=patience, wait_for_ready=True)
+        except grpc.RpcError as error:
+            _log.warning("the hub could not be told of the abort: %s", error)
+
+    def call(self, name: str, request: Any, *, timeout: float = 15.0) -> Any:
+        """Make one call, again and again while the hub cannot be reached.
+
+        Raises UserError if the hub refuses the request, ConnectionLost if it refuses the caller or is gone for long.
+        """
+        pause = 0.05
+        while True:
+            if self._closed.is_set():
+                raise Closed
+            future = getattr(self._calls, name).future(request, timeout=timeout)
+            with self._lock:
+                self._under_way.add(future)
+            try:
+                reply = future.result()
+            except grpc.FutureCancelledError:
+                raise Closed from None
+            except grpc.RpcError as error:
+                self._judge(error)
+            else:
+                self.last_answer = time.monotonic()
+                return reply
+            finally:
+                with self._lock:
+                    self._under_way.discard(future)
+            self._closed.wait(pause)
+            pause = min(2 * pause, 2.0)
+
+    def close(self) -> None:
+        """Cancel every call that waits, and hang up."""
+        self._closed.set()
+        with self._lock:
+            waiting = list(self._under_way)
+        for future in waiting:
+            future.cancel()
+        self._channel.close()
+
+    def _judge(self, error: Any) -> None:
+        """Return if the call may be repeated; raise what else became of it."""
+        code, details = error.code(), error.details() or ""
+        if self._closed.is_set() or code == grpc.StatusCode.CANCELLED:
+            raise Closed from None
+        if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
+            raise ConnectionLost(f"the hub at {self.address} refused this organisation: {details}") from error
+        if code not in _LATER:
+            raise UserError(f"the hub at {self.address}: {details or code.name}") from error
+        silent = time.monotonic() - self.last_answer
+        if silent > self.patience:
+            raise ConnectionLost(
+                f"the hub at {self.address} was not reached for {silent:.0f} s ({details or code.name}). The run is "
+                "kept as it is: resume it when the hub is back"
+            ) from error
+
+    def _reply(self, request: Join | Say, attempt: Any) -> Reply:
+        while True:
+            answer = attempt()
+            if isinstance(answer, Reply):
+                return answer
+            if answer.status == wire.STATUS_WAITING:
+                continue
+            slot = slot_of(request.envelope) if isinstance(request, Say) else None
+            if slot is None and answer.envelopes:
+                slot = slot_of(answer.envelopes[0])  # the run was finished while this member was away
+            data = answer.answer
+            if answer.answer_size > len(data) and slot is not None:
+                whole = self._get_chunks(request, answer)
+                if whole is None:
+                    continue  # an answer that the hub lost, or of an epoch that is over: ask again
+                data = whole
+            return Reply(
+                answer.status,
+                answer.epoch,
+                slot,
+                list(answer.envelopes),
+                data,
+                tuple(answer.missing),
+                answer.reason,
+                answer.seconds_left,
+                answer.abort if answer.HasField("abort") else None,
+            )
+
+    def _put_chunks(self, envelope: wire.Envelope, data: bytes | bytearray) -> Reply | None:
+        """Send a vector in pieces, from where the hub has it; return its answer if it does not want it now."""
+        view, offset = memoryview(data), 0
+        while offset < len(data):
+            piece = bytes(view[offset : offset + CHUNK])
+            request = wire.PutChunkRequest(
+                run=envelope.run,
+                epoch=envelope.epoch,
+                number=envelope.number,
+                offset=offset,
+                data=piece,
+                size=len(data),
+            )
+            reply = self.call("PutChunk", request)
+            if reply.status == wire.STATUS_REFUSED:
+                return None  # the statement itself gets the reason, or the answer if the vector was there already
+            if reply.status != wire.STATUS_COMPLETE:
+                return Reply(reply.status, reply.epoch, slot_of(envelope), reason=reply.reason)
+            offset = reply.next_offset
+        return None
+
+    def _get_chunks(self, request: Join | Say, answer: wire.ExchangeReply) -> bytearray | None:
+        assert isinstance(request, Say)  # noqa: S101 - joins have no answer to fetch
+        envelope, data = request.envelope, bytearray(answer.answer)
+        while len(data) < answer.answer_size:
+            piece = self.call(
+                "GetChunk",
+                wire.GetChunkRequest(
+                    run=envelope.run, epoch=envelope.epoch, number=envelope.number, offset=len(data), length=CHUNK
+                ),
+            )
+            if piece.status != wire.STATUS_COMPLETE or not piece.data:
+                return None
+            data += piece.data
+        return data

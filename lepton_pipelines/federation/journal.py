@@ -1,0 +1,223 @@
+"""What a member writes down in a run, so that a restart neither sends other numbers nor asks for what it had.
+
+Commitments and epochs stand in SQLite with `synchronous=FULL`: a masked vector leaves only after its commitment is on
+disk. Totals are files of their own, written and synced behind the run's back.
+"""
+
+import hashlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lepton_pipelines.federation.effects import Commitment, EpochOpened, Record, TotalHeld, Write
+from lepton_pipelines.identity.private_files import make_private_folder
+from lepton_pipelines.sums import Int64Array
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS commitments (
+    number INTEGER NOT NULL, name TEXT PRIMARY KEY, shape TEXT NOT NULL, bound TEXT NOT NULL, context BLOB NOT NULL,
+    salt BLOB NOT NULL, plaintext BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS dropped (below INTEGER NOT NULL);
+"""
+
+
+class JournalFailedError(OSError):
+    """The disk does not take what must be on it before anything is sent."""
+
+
+class RunJournal:
+    """One run's journal in a folder of its own (0700).
+
+    Reading is for the state machine, writing for `JournalWriter`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = make_private_folder(folder)
+        self._totals = make_private_folder(folder / "totals")
+        path = folder / "journal.sqlite"
+        self._lock = threading.Lock()
+        try:
+            path.touch(mode=0o600)
+            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise JournalFailedError(f"the run's journal at {path} cannot be written: {error}") from error
+        rows = self._database.execute("SELECT number, name, shape, bound, context, salt, plaintext FROM commitments")
+        self._commitments = {row[1]: _commitment(*row) for row in rows}
+        (self._epoch,) = self._database.execute("SELECT coalesce(max(epoch), 0) FROM epochs").fetchone()
+        (dropped,) = self._database.execute("SELECT coalesce(max(below), 0) FROM dropped").fetchone()
+        self._held = {int(file.stem) for file in self._totals.glob("*.total")}
+        self._done = int(dropped)
+        self._advance()
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch that was written down."""
+        return int(self._epoch)
+
+    @property
+    def done(self) -> int:
+        """Number of the first sum whose total is not held (or was, and is behind a checkpoint)."""
+        return self._done
+
+    def commitment(self, name: str) -> Commitment | None:
+        """What was written ahead of the sum of this name."""
+        return self._commitments.get(name)
+
+    def total(self, number: int) -> Int64Array | None:
+        """The total of this sum, if it is held and whole."""
+        if number not in self._held:
+            return None
+        data = self._path(number).read_bytes()
+        digest, body = data[:32], data[32:]
+        if hashlib.sha256(body).digest() != digest:
+            return None
+        (dimensions,) = np.frombuffer(body[:8], "<i8")
+        shape = np.frombuffer(body[8 : 8 + 8 * int(dimensions)], "<i8")
+        return np.frombuffer(body[8 + 8 * int(dimensions) :], "<i8").reshape(shape).astype(np.int64)
+
+    def write_small(self, records: Sequence[Commitment | EpochOpened]) -> None:
+        """Make commitments and epochs durable in one transaction. Raises JournalFailedError."""
+        try:
+            with self._lock:
+                self._database.execute("BEGIN IMMEDIATE")
+                for record in records:
+                    if isinstance(record, EpochOpened):
+                        self._database.execute("INSERT OR IGNORE INTO epochs VALUES (?)", (record.epoch,))
+                    else:
+                        self._database.execute("INSERT INTO commitments VALUES (?, ?, ?, ?, ?, ?, ?)", _row(record))
+                self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise JournalFailedError(f"the run's journal in {self.folder} cannot be written: {error}") from error
+        for record in records:
+            if isinstance(record, EpochOpened):
+                self._epoch = max(self._epoch, record.epoch)
+            else:
+                self._commitments[record.name] = record
+
+    def write_total(self, record: TotalHeld) -> None:
+        """Make a total durable. Raises JournalFailedError."""
+        total = np.ascontiguousarray(record.total)
+        head = np.array([total.ndim, *total.shape], "<i8").tobytes()
+        body = head + total.astype("<i8", copy=False).tobytes()
+        path = self._path(record.number)
+        beside = path.with_suffix(".new")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(hashlib.sha256(body).digest())
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError as error:
+            raise JournalFailedError(f"the total of sum {record.number} cannot be kept at {path}: {error}") from error
+        self._held.add(record.number)
+        self._advance()
+
+    def drop_totals(self, below: int) -> None:
+        """Let go of totals of which every member's checkpoint knows."""
+        below = min(below, self._done)
+        with self._lock:
+            self._database.execute("INSERT INTO dropped VALUES (?)", (below,))
+        for number in [number for number in self._held if number < below]:
+            self._path(number).unlink(missing_ok=True)
+            self._held.discard(number)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _advance(self) -> None:
+        while self._done in self._held:
+            self._done += 1
+
+    def _path(self, number: int) -> Path:
+        return self._totals / f"{number:010d}.total"
+
+
+class JournalWriter:
+    """Carries out `Write` effects in the background: commitments at once and together, totals when there is time.
+
+    written: called with the token when a record is durable. failed: called once if the disk refuses.
+    """
+
+    def __init__(self, journal: RunJournal, written: Callable[[int], None], failed: Callable[[str], None]) -> None:
+        self._journal = journal
+        self._written = written
+        self._failed = failed
+        self._small: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._totals: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._write_small, name="journal", daemon=True),
+            threading.Thread(target=self._write_totals, name="journal of totals", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def write(self, effect: Write) -> None:
+        """Queue a record."""
+        (self._totals if isinstance(effect.record, TotalHeld) else self._small).put(effect)
+
+    def close(self) -> None:
+        """Write what is queued, and end."""
+        self._small.put(None)
+        self._totals.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _write_small(self) -> None:
+        while (effect := self._small.get()) is not None:
+            effects = [effect]
+            ended = False
+            while not self._small.empty():
+                more = self._small.get()
+                if more is None:
+                    ended = True
+                    break
+                effects.append(more)
+            records = [one.record for one in effects if isinstance(one.record, Commitment | EpochOpened)]
+            if not self._try(partial(self._journal.write_small, records), effects):
+                return
+            if ended:
+                return
+
+    def _write_totals(self) -> None:
+        while (effect := self._totals.get()) is not None:
+            record: Record = effect.record
+            assert isinstance(record, TotalHeld)  # noqa: S101 - `write` has sorted them
+            if not self._try(partial(self._journal.write_total, record), [effect]):
+                return
+
+    def _try(self, work: Callable[[], None], effects: Sequence[Write]) -> bool:
+        try:
+            work()
+        except JournalFailedError as error:
+            self._failed(str(error))
+            return False
+        for effect in effects:
+            self._written(effect.token)
+        return True
+
+
+def _row(record: Commitment) -> tuple[object, ...]:
+    shape = ",".join(map(str, record.shape))
+    return (record.number, record.name, shape, str(record.bound), record.context, record.salt, record.plaintext)
+
+
+def _commitment(
+    number: int, name: str, shape: str, bound: str, context: bytes, salt: bytes, plaintext: bytes
+) -> Commitment:
+    lengths = tuple(int(length) for length in shape.split(",") if length)
+    return Commitment(number, name, lengths, int(bound), bytes(context), bytes(salt), bytes(plaintext))

@@ -1,0 +1,52 @@
+"""The calls of `federation.proto` for gRPC: how messages are read and written, and which of its settings we use."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+# TLS 1.3 or nothing: the suites that 1.2 would have to use are for a kind of key that no certificate here has.
+os.environ.setdefault("GRPC_SSL_CIPHER_SUITES", "ECDHE-RSA-AES256-GCM-SHA384")
+
+import grpc
+
+from lepton_pipelines.federation.wire import federation_pb2 as wire
+
+CHUNK = 1 << 20  # bytes of a vector in one message
+INLINE = 1 << 20  # vectors up to here travel with their statement
+LARGEST_MESSAGE = CHUNK + INLINE + (1 << 20)
+HUB_TARGET = "hub.lepton"
+
+_SERVICE = wire.DESCRIPTOR.services_by_name["Federation"]
+
+
+def _class_of(descriptor: Any) -> Any:
+    return getattr(wire, descriptor.name)
+
+
+class Calls:
+    """The hub's calls over a channel, each as an attribute: `calls.Exchange(request, timeout=…)`."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        for method in _SERVICE.methods:
+            call = channel.unary_unary(
+                f"/{_SERVICE.full_name}/{method.name}",
+                request_serializer=_class_of(method.input_type).SerializeToString,
+                response_deserializer=_class_of(method.output_type).FromString,
+            )
+            setattr(self, method.name, call)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the hub has no call {name}")
+
+
+def handlers(service: object) -> grpc.GenericRpcHandler:
+    """Return gRPC's handlers for an object that has a method for each call."""
+    methods: dict[str, Any] = {}
+    for method in _SERVICE.methods:
+        handler: Callable[..., Any] = getattr(service, method.name)
+        methods[method.name] = grpc.unary_unary_rpc_method_handler(
+            handler,
+            request_deserializer=_class_of(method.input_type).FromString,
+            response_serializer=_class_of(method.output_type).SerializeToString,
+        )
+    return grpc.method_handlers_generic_handler(_SERVICE.full_name, methods)
