@@ -78,6 +78,37 @@ def read_csv(
     return frame
 
 
+def infer_csv(filesystem: Any, path: str, csv: Csv, *, where: str) -> "pd.DataFrame":
+    """Read a whole file of which no contract is known, with types guessed from its values.
+
+    Raises UserError for a file that has no header, is cut off, not in its encoding, or ragged.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
+    _known_encoding(csv, where)
+    if not csv.header:
+        raise UserError(f"{where} has no header: its columns have no names to draft a contract from. Add one.")
+    convert = pacsv.ConvertOptions(null_values=list(_NULLS), strings_can_be_null=True, decimal_point=csv.decimal)
+    read = pacsv.ReadOptions(block_size=_BLOCK, encoding=csv.encoding)
+    try:
+        with _stream(filesystem, path) as stream:
+            table = pacsv.read_csv(
+                stream,
+                read_options=read,
+                parse_options=pacsv.ParseOptions(delimiter=csv.delimiter),
+                convert_options=convert,
+            )
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{where} cannot be read: {_explain(error, csv)}") from error
+    except (OSError, EOFError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise UserError(f"{where} ends too early or is damaged: {error}. Write or copy it again.") from error
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
 _ENCODING_HINT = "Set data.csv.encoding, such as latin-1, or write the file in one encoding."
 
 

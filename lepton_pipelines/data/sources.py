@@ -126,7 +126,7 @@ def open_source(organisation: Organisation, contract: Contract) -> Source:
     _known_columns(name, data, contract)
     with plain_errors(name, data.url, data.storage):
         filesystem, path = open_filesystem(data.url, data.storage)
-        files = _files(name, data, filesystem, path)
+        files = list_files(name, data, filesystem, path)
         problems: list[str] = []
         pieces: list[Piece] = []
         for file in files:
@@ -147,7 +147,11 @@ def _known_columns(name: str, data: Data, contract: Contract) -> None:
             raise UserError(f"{name}: data.columns names {column}, which contract {contract.id} has not. Take it out.")
 
 
-def _files(name: str, data: Data, filesystem: Any, path: str) -> list[File]:
+def list_files(name: str, data: Data, filesystem: Any, path: str) -> list[File]:
+    """List the files of a path, folder or pattern, in the order of their names.
+
+    name: the organisation, for messages. Raises UserError if there is no file that can be read.
+    """
     if any(mark in path for mark in "*?["):
         found, base = filesystem.glob(path, detail=True), path.split("*", maxsplit=1)[0].rsplit("/", 1)[0]
         infos = list(found.values())
