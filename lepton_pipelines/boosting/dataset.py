@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,15 @@ class Dataset:
     def block(self, start: int, stop: int) -> Float32Array:
         """float32, (stop - start, columns), C-contiguous, NaN where a value is missing; not to be written to."""
         return self._rows.block(start, stop)
+
+    def without_rows(self) -> "Dataset":
+        """Return a set of the same columns that holds no rows: the part of an organisation that has none."""
+        empty = copy(self)
+        empty._rows = read_table(np.zeros((0, self.n_features), np.float32)).rows
+        for name in ("label", "weight", "base_margin", "row_id"):
+            values = getattr(self, name)
+            setattr(empty, name, None if values is None else values[:0])
+        return empty
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -16,11 +16,20 @@ class FeatureSchema:
         number, `i` an indicator; empty means numbers throughout.
     categories: for a categorical column how many codes it has (0 … n-1), else 0; empty means that there is no
         categorical column. Agreed by contract, or found as the largest code over all parties.
+    columns: how many columns there are, if they have no names.
+    category_names: for each column the names behind its codes, for the model file; empty if codes have no names.
     """
 
     names: Sequence[str] = ()
     types: Sequence[str] = ()
     categories: Sequence[int] = ()
+    columns: int = 0
+    category_names: Sequence[Sequence[str] | Sequence[int]] = ()
+
+    @property
+    def count(self) -> int:
+        """How many columns."""
+        return len(self.names) or self.columns
 
     def is_categorical(self, feature: int) -> bool:
         """Tell whether a column holds category codes."""

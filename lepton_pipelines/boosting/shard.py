@@ -5,67 +5,189 @@ behind: margins, the round's gradients, and which row lies in which node of the 
 (`steps.py`) read and change it; nothing but their integer vectors ever leaves it.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_pipelines.boosting.rows import NOTHING
-from lepton_pipelines.sums import Int64Array
+from lepton_pipelines.boosting.binning import Binning, Codes, encode
+from lepton_pipelines.boosting.features import FeatureSchema
+from lepton_pipelines.boosting.metrics import CustomMetric
+from lepton_pipelines.boosting.nodes import RowNodes
+from lepton_pipelines.boosting.objectives import CustomFunction, Objective
+from lepton_pipelines.boosting.pool import Pool, spans
+from lepton_pipelines.boosting.quantisation import largest_pair, quantise
+from lepton_pipelines.boosting.routing import ALL_ROWS, add_by_codes, add_by_values, on_edges
+from lepton_pipelines.boosting.row_set import RowSet
+from lepton_pipelines.boosting.tree import Tree
 
 Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+Int32Array = NDArray[np.int32]
 
-
-class RowSet(Protocol):
-    """What a shard asks of a set of rows; `Dataset` is one."""
-
-    @property
-    def n_rows(self) -> int:
-        """How many rows."""
-        ...
-
-    @property
-    def n_features(self) -> int:
-        """How many columns."""
-        ...
-
-    @property
-    def label(self) -> Float32Array | None:
-        """float32, (rows,)."""
-        ...
-
-    @property
-    def weight(self) -> Float32Array | None:
-        """float32, (rows,), not negative; None means 1 throughout."""
-        ...
-
-    @property
-    def base_margin(self) -> Float32Array | None:
-        """float32, (rows, outputs): where boosting starts, instead of the base score."""
-        ...
-
-    @property
-    def row_id(self) -> NDArray[np.uint64] | None:
-        """uint64, (rows,): a row's own number, which does not depend on where it lies; None means unknown."""
-        ...
-
-    def block(self, start: int, stop: int) -> Float32Array:
-        """float32, (stop - start, features), C-contiguous, NaN where a value is missing; category codes as numbers."""
-        ...
+_NO_WEIGHT = np.zeros(0, np.float32)
+_SMALL = 4096  # rows up to which one thread computes gradients alone
+_BLOCK = 65_536  # raw rows that are routed at a time
 
 
 class Shard:
     """Named sets of rows and what a training knows about them.
 
     sets: the rows as given, by name ("train", "valid", "test").
-    margins: float32, (rows, outputs), by set name: the model's raw scores so far, kept up to date tree by tree.
+    codes: the same rows as codes, from `encode` on.
+    margins: float32, (outputs, rows), by set name: the model's raw scores so far, kept up to date tree by tree.
+    pool: the threads that work on this shard.
+    custom_objective, custom_metric: the user's own functions, if there are any; they stay in this process.
     """
 
-    def __init__(self, sets: Mapping[str, RowSet]) -> None:
+    def __init__(
+        self,
+        sets: Mapping[str, RowSet],
+        *,
+        threads: int | None = None,
+        custom_objective: CustomFunction | None = None,
+        custom_metric: CustomMetric | None = None,
+    ) -> None:
         self.sets = dict(sets)
+        self.pool = Pool(threads)
+        self.custom_objective = custom_objective
+        self.custom_metric = custom_metric
+        self.codes: dict[str, Codes] = {}
         self.margins: dict[str, Float32Array] = {}
+        self._rounds: _Rounds | None = None
 
-    def nothing(self) -> Int64Array:
-        """Return the vector of a step that has nothing to add up."""
-        return NOTHING
+    def encode(self, name: str, binning: Binning, schema: FeatureSchema, *, trained_on: bool) -> None:
+        """Turn a set into codes. Raises UserError for values that the binning has no code for."""
+        self.codes[name] = encode(self.sets[name], binning, schema, self.pool, name=name, trained_on=trained_on)
+
+    def label(self, name: str) -> Float32Array:
+        """float32, (rows,), a set's labels."""
+        label = self.sets[name].label
+        return np.zeros(self.sets[name].n_rows, np.float32) if label is None else label
+
+    def weight(self, name: str) -> Float32Array:
+        """float32, (rows,), a set's weights; empty for ones."""
+        weight = self.sets[name].weight
+        return _NO_WEIGHT if weight is None else weight
+
+    def given(self, name: str) -> Any:
+        """A set as the user gave it, for functions of his own."""
+        return self.sets[name]
+
+    def start_margins(self, name: str, base: Float32Array, binning: Binning, trees: Sequence[Tree]) -> None:
+        """Set a set's margins to where boosting starts: its own base margin or the model's, and the trees so far.
+
+        base: float32, (outputs,).
+        """
+        rows, given = self.sets[name], self.sets[name].base_margin
+        margins = np.empty((len(base), rows.n_rows), np.float32)
+        margins[:] = base[:, None] if given is None else given.reshape(rows.n_rows, len(base)).T
+        self.margins[name] = margins
+        known = [on_edges(tree, binning) for tree in trees]
+        if all(tree is not None for tree in known):
+            for tree in known:
+                if tree is not None:
+                    self.add_tree(name, tree, binning)
+            return
+
+        def work(start: int) -> None:
+            stop = min(start + _BLOCK, rows.n_rows)
+            block = np.ascontiguousarray(margins[:, start:stop])
+            add_by_values(trees, rows.block(start, stop), block)
+            margins[:, start:stop] = block
+
+        self.pool.run([(work, (start,)) for start in range(0, rows.n_rows, _BLOCK)])
+
+    def add_tree(self, name: str, tree: Tree, binning: Binning, *, rows: Int32Array = ALL_ROWS) -> None:
+        """Add a tree's leaf values to a set's margins, row by row.
+
+        rows: int32, the rows to add to; empty means all of them.
+        """
+        add_by_codes(tree, binning, self.codes[name], self.margins[name][tree.class_index], self.pool, rows)
+
+    def start_rounds(self, name: str, objective: Objective, binning: Binning) -> None:
+        """Make room for gradients and for the trees' rows of the set that is trained on."""
+        rows = self.sets[name].n_rows
+        self._rounds = _Rounds(
+            name,
+            objective,
+            binning,
+            pairs=np.empty((objective.outputs, rows, 2), np.float32),
+            rows=np.empty(rows + 1, np.int32),
+            scratch=np.empty(rows + 1, np.int32),
+        )
+
+    @property
+    def rounds(self) -> "_Rounds":
+        """The state of the training under way. Raises RuntimeError before `start_rounds`."""
+        if self._rounds is None:
+            raise RuntimeError("the shard was not told that a training starts")
+        return self._rounds
+
+    def compute_gradients(self, constants: Float64Array) -> Float32Array:
+        """Compute this round's gradients; returns the largest absolute gradient and hessian, float32, (2,)."""
+        state = self.rounds
+        objective, pairs, margin = state.objective, state.pairs, self.margins[state.name]
+        rows = margin.shape[1]
+        state.quantised = False
+        places = spans(rows, self.pool.threads if rows * objective.outputs > _SMALL else 1)
+        if objective.custom is not None:
+            objective.custom_gradients(self.given(state.name), margin, pairs)
+        else:
+            label, weight = self.label(state.name), self.weight(state.name)
+            self.pool.run(
+                [(objective.gradients, (label, weight, margin, constants, lo, hi, pairs)) for lo, hi in places]
+            )
+        largest = np.zeros((objective.outputs * max(len(places), 1), 2), np.float32)
+        self.pool.run(
+            [
+                (largest_pair, (output.ravel(), lo, hi, largest[k * len(places) + p]))
+                for k, output in enumerate(pairs)
+                for p, (lo, hi) in enumerate(places)
+            ]
+        )
+        return largest.max(axis=0, initial=0)
+
+    def quantise(self, scales: tuple[float, float]) -> None:
+        """Turn the round's gradients into integers, in place; does nothing the second time."""
+        state = self.rounds
+        if state.quantised:
+            return
+        state.quantised = True
+        rows = state.pairs.shape[1]
+        places = spans(rows, self.pool.threads if rows > _SMALL else 1)
+        self.pool.run([(quantise, (output.ravel(), lo, hi, *scales)) for output in state.pairs for lo, hi in places])
+
+
+@dataclass
+class _Rounds:
+    """What a training keeps from round to round.
+
+    pairs: float32, (outputs, rows, 2), gradient and hessian; the bits of int32 once quantised.
+    rows, scratch: int32, room for row numbers.
+    nodes: where the rows of the tree under construction are. others: int32, rows that it was not grown from.
+    """
+
+    name: str
+    objective: Objective
+    binning: Binning
+    pairs: Float32Array
+    rows: Int32Array
+    scratch: Int32Array
+    quantised: bool = False
+    nodes: RowNodes | None = None
+    others: Int32Array | None = None
+
+    @property
+    def growing(self) -> RowNodes:
+        """Where the rows of the tree under construction are. Raises RuntimeError if there is none."""
+        if self.nodes is None:
+            raise RuntimeError("no tree was started")
+        return self.nodes
+
+    def integers(self, output: int) -> Int32Array:
+        """int32, (rows, 2): quantised gradient and hessian for one output."""
+        integers: Int32Array = self.pairs[output].view(np.int32)
+        return integers

@@ -1,0 +1,40 @@
+"""Steps on one party's rows, summed over all parties."""
+
+import hashlib
+from collections.abc import Sequence
+
+from lepton_pipelines.boosting.rows import Rows, Step
+from lepton_pipelines.sums import Int64Array, LocalSums, Sums
+
+
+class Collective:
+    """One party's rows, and the sums that join them to the others'.
+
+    name: begins the name of every sum, so that several trainings of one run do not collide.
+    own: int64, what this party put into the last sum: its own part of the total.
+    """
+
+    def __init__(self, rows: Rows, sums: Sums, name: str) -> None:
+        self._rows, self._sums, self._name = rows, sums, name
+        self._alone = type(sums) is LocalSums
+        self.own: Int64Array | None = None
+
+    @property
+    def parties(self) -> int:
+        """How many parties' rows a total is made of."""
+        return self._sums.parties
+
+    def run(self, step: Step) -> None:
+        """Run a step that has nothing to add up."""
+        self._rows.start(step).result()
+
+    def sum(self, step: Step, name: str, *, bound: int, context: Sequence[bytes] = ()) -> Int64Array:
+        """Run a step and return its vector's total over all parties.
+
+        name: of the sum, once in a training. bound: of the total's cells. context: what all parties believe.
+        """
+        self.own = vector = self._rows.add_up(step)
+        if self._alone:
+            return vector  # the total of one party; a megabyte a level is not worth a copy
+        digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "little") + part for part in context)).digest()
+        return self._sums.sum(f"{self._name}/{name}", vector, bound=bound, context=digest)

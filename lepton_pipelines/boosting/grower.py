@@ -1,0 +1,268 @@
+"""How a tree grows: which nodes are split, from integer totals alone.
+
+A grower is a conversation. It asks for the histograms of some nodes (`Growth`), whoever drives it answers with
+their totals over all parties, and it goes on until the tree is done. It sees no rows, so every party's grower
+says the same.
+"""
+
+import heapq
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_pipelines.boosting.binning import Binning
+from lepton_pipelines.boosting.categorical import CategoricalRule, categories_right, search_categorical
+from lepton_pipelines.boosting.constraints import InteractionConstraints
+from lepton_pipelines.boosting.gain import EPSILON, Regularisation
+from lepton_pipelines.boosting.growing_tree import GrowingTree, Splits
+from lepton_pipelines.boosting.histogram import complete
+from lepton_pipelines.boosting.pool import Pool
+from lepton_pipelines.boosting.sampling import ColumnSampler
+from lepton_pipelines.boosting.split import NodeBatch, search_numeric
+from lepton_pipelines.boosting.tree import ROOT, Tree
+
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class GrowthLimits:
+    """How far a tree may grow; 0 means no limit.
+
+    lossguide: split the node that gains most next, instead of level by level.
+    """
+
+    max_depth: int
+    max_leaves: int
+    lossguide: bool
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a grower asks for.
+
+    splits: to be followed by the rows before anything is counted.
+    count: int32, the nodes whose histograms are wanted, in this order.
+    """
+
+    splits: Splits
+    count: Int32Array
+
+
+@dataclass(frozen=True)
+class GrownTree:
+    """A finished tree, and the last splits: their children are leaves, so no rows were rearranged for them."""
+
+    tree: Tree
+    last: Splits
+
+
+@dataclass(frozen=True)
+class TreeRules:
+    """All that decides a tree, but for the totals."""
+
+    binning: Binning
+    regularisation: Regularisation
+    categorical: CategoricalRule
+    limits: GrowthLimits
+    learning_rate: float
+    monotone: NDArray[np.int8]
+    interactions: Sequence[Sequence[int]] = ()
+    columns: ColumnSampler | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best split of each of some nodes, one entry a node (see `Candidates`).
+
+    two_sided: bool, both children hold some hessian; a split that is best but one-sided is not made.
+    """
+
+    nodes: Int64Array
+    gain: NDArray[np.float32]
+    feature: Int64Array
+    bin: Int32Array
+    default_left: NDArray[np.uint8]
+    left: Int64Array
+    two_sided: NDArray[np.bool_]
+    categories: Mapping[int, Int32Array] = field(default_factory=dict)
+
+    def take(self, places: NDArray[np.int64] | NDArray[np.bool_]) -> "Found":
+        """Return some of them."""
+        nodes = self.nodes[places]
+        chosen = {int(node) for node in nodes} & self.categories.keys() if self.categories else set()
+        return Found(
+            nodes,
+            self.gain[places],
+            self.feature[places],
+            self.bin[places],
+            self.default_left[places],
+            self.left[places],
+            self.two_sided[places],
+            {node: self.categories[node] for node in chosen},
+        )
+
+
+class Grower:
+    """Grows one tree after the other under the same rules."""
+
+    def __init__(self, rules: TreeRules, pool: Pool) -> None:
+        self.rules = rules
+        self._pool = pool
+        self._interactions = InteractionConstraints(rules.interactions, rules.binning.features)
+
+    def grow(
+        self, *, scales: tuple[float, float], tree_number: int, class_index: int = 0
+    ) -> Generator[Growth, Int64Array, GrownTree]:
+        """Grow a tree.
+
+        scales: the integers that stand for a gradient and a hessian of 1.0. tree_number: of the training, for
+        sampling. Yields what it needs; is sent the totals, int64, (nodes asked for, 2 * cells). Returns the tree.
+        """
+        self._inverse = 1.0 / scales[0], 1.0 / scales[1]
+        self._tree_number = tree_number
+        self._interactions.start()
+        histograms = yield Growth(Splits.none(), np.array([ROOT], np.int32))
+        # A row without the first column's value is in its missing cell: any column's cells hold the whole node.
+        first = histograms[0, : 2 * int(self.rules.binning.widths[0])].reshape(-1, 2)
+        tree = GrowingTree(self.rules, first.sum(axis=0), self._inverse)
+        self._histograms: dict[int, Int64Array] = {ROOT: histograms[0]}
+        found = self._search(tree, np.array([ROOT]), histograms)
+        if self.rules.limits.lossguide:
+            last = yield from self._by_loss(tree, found)
+        else:
+            last = yield from self._by_depth(tree, found)
+        self._histograms = {}
+        return GrownTree(tree.finish(class_index), last)
+
+    def _by_depth(self, tree: GrowingTree, found: Found) -> Generator[Growth, Int64Array, Splits]:
+        limits = self.rules.limits
+        leaves, depth = 1, 0
+        last = Splits.none()
+        while True:
+            places = np.flatnonzero(self._worth_it(found))
+            if limits.max_leaves:
+                places = places[: max(limits.max_leaves - leaves, 0)]
+            if not places.size:
+                return last
+            chosen = found.take(places)
+            leaves, depth = leaves + len(places), depth + 1
+            splits = self._expand(tree, chosen)
+            if depth == limits.max_depth or leaves == limits.max_leaves:
+                return splits
+            found = yield from self._children(tree, chosen, splits)
+
+    def _by_loss(self, tree: GrowingTree, found: Found) -> Generator[Growth, Int64Array, Splits]:
+        limits = self.rules.limits
+        queue: list[tuple[float, int, Found]] = []
+        last: list[Splits] = []
+        leaves = 1
+        while True:
+            for k in np.flatnonzero(found.gain > EPSILON):
+                heapq.heappush(queue, (-float(found.gain[k]), int(found.nodes[k]), found.take(np.array([k]))))
+            chosen = heapq.heappop(queue)[2] if queue else None
+            if chosen is None or not self._worth_it(chosen)[0] or leaves == limits.max_leaves:
+                return Splits.joined(last)
+            leaves += 1
+            splits = self._expand(tree, chosen)
+            depth = tree.depth(int(chosen.nodes[0])) + 1
+            if leaves == limits.max_leaves or depth == limits.max_depth:
+                last.append(splits)
+                found = found.take(np.zeros(0, np.int64))
+            else:
+                found = yield from self._children(tree, chosen, splits)
+
+    def _worth_it(self, found: Found) -> NDArray[np.bool_]:
+        enough = np.float32(self.rules.regularisation.min_split_loss)
+        return np.logical_and(found.gain > EPSILON, found.gain >= enough) & found.two_sided
+
+    def _expand(self, tree: GrowingTree, chosen: Found) -> Splits:
+        """Make the chosen nodes inner nodes and give each two leaves."""
+        splits = tree.split(chosen)
+        if self._interactions:
+            for node, feature, child in zip(splits.node, splits.feature, splits.left, strict=True):
+                self._interactions.split(int(node), int(feature), int(child))
+        return splits
+
+    def _children(self, tree: GrowingTree, chosen: Found, splits: Splits) -> Generator[Growth, Int64Array, Found]:
+        """Get the children's histograms, the smaller child's counted and the other by subtraction, and search them."""
+        left_is_smaller = tree.totals[splits.left, 1] <= tree.totals[splits.left + 1, 1]
+        counted = (splits.left + ~left_is_smaller).astype(np.int32)
+        answer = yield Growth(splits, counted)
+        parents = [self._histograms.pop(int(node)) for node in chosen.nodes]
+        children = np.stack([splits.left, splits.left + 1], axis=1).ravel().astype(np.int64)
+        histograms = complete(parents, answer, left_is_smaller, self._pool)
+        for node, histogram in zip(children, histograms, strict=True):
+            self._histograms[int(node)] = histogram
+        return self._search(tree, children, histograms)
+
+    def _search(self, tree: GrowingTree, nodes: Int64Array, histograms: Int64Array) -> Found:
+        rules = self.rules
+        allowed = self._allowed(tree, nodes)
+        batch = NodeBatch(
+            histograms, tree.totals[nodes], tree.root_gain[nodes], tree.lower[nodes], tree.upper[nodes], allowed
+        )
+        candidates = search_numeric(
+            batch, rules.binning, rules.regularisation, rules.monotone, self._inverse, self._pool
+        )
+        if rules.binning.categorical.any():
+            search_categorical(
+                candidates,
+                batch,
+                rules.binning,
+                rules.regularisation,
+                rules.categorical,
+                rules.monotone,
+                self._inverse,
+                self._pool,
+            )
+        # The first of equals: a later column must be strictly better.
+        feature = candidates.gain.argmax(axis=1)
+        at = np.arange(len(nodes)), feature
+        left = candidates.left[at]
+        return Found(
+            nodes,
+            candidates.gain[at],
+            feature,
+            candidates.bin[at],
+            candidates.default_left[at],
+            left,
+            (left[:, 1] != 0) & (left[:, 1] != batch.totals[:, 1]),
+            self._right_categories(nodes, histograms, feature, candidates.bin[at], candidates.gain[at]),
+        )
+
+    def _right_categories(
+        self,
+        nodes: Int64Array,
+        histograms: Int64Array,
+        feature: Int64Array,
+        cut: Int32Array,
+        gain: NDArray[np.float32],
+    ) -> dict[int, Int32Array]:
+        rules = self.rules
+        wanted = np.flatnonzero(rules.binning.categorical[feature] & (gain > EPSILON))
+        return {
+            int(nodes[k]): categories_right(
+                histograms[k],
+                rules.binning,
+                int(feature[k]),
+                int(cut[k]),
+                rules.regularisation,
+                rules.categorical,
+                self._inverse,
+            )
+            for k in wanted
+        }
+
+    def _allowed(self, tree: GrowingTree, nodes: Int64Array) -> NDArray[np.uint8]:
+        allowed = np.ones((len(nodes), self.rules.binning.features), np.uint8)
+        sampler = self.rules.columns
+        if sampler is not None and sampler.draws:
+            for row, node in zip(allowed, nodes, strict=True):
+                row &= sampler.columns(self._tree_number, tree.depth(int(node)), int(node)).view(np.uint8)
+        if self._interactions:
+            for row, node in zip(allowed, nodes, strict=True):
+                row &= self._interactions.allowed(int(node)).view(np.uint8)
+        return allowed
