@@ -10,6 +10,7 @@ MLFLOW_TRACKING_CLIENT_CERT_PATH for a client's certificate.
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,9 +59,8 @@ class Tracking:
         MLflow keeps that address in a global of the process: blocks of several threads take turns.
         """
         quiet_mlflow()
-        import mlflow
-
         with _mlflow_globals:
+            mlflow = _import_mlflow()
             before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
@@ -87,6 +87,15 @@ def quiet_mlflow() -> None:
     """Keep MLflow from reporting home, printing addresses and drawing progress bars; what a user set stays."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+
+
+def _import_mlflow() -> Any:
+    """Import MLflow with its models, without the warning about its own type hints that the import gives."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+        import mlflow
+        import mlflow.pyfunc
+    return mlflow
 
 
 @contextmanager
