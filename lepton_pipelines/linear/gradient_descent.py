@@ -49,8 +49,7 @@ def search_descent(problem: Problem, start: Float64Array, tolerance: float) -> S
         # Along a straight stretch nothing bounds the step; then it doubles.
         step = min(length / bend if bend > length / _LONGEST else 2.0 * step, _LONGEST)
         point = new
-        if problem.distance(point) < problem.distance(best):
-            best = point
+        best = min(best, point, key=lambda one: one.value)
     return Solution(point.theta, True)
 
 

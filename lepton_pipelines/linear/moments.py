@@ -233,10 +233,11 @@ class _Collected:
 
 def _collect(rows: Rows, sums: Sums, name: str, step: Any, bound: int, context: bytes) -> _Collected:
     own = rows.add_up(step)
-    # An organisation says how large its values get, not at how many of its workers.
     if isinstance(step, (CountRows, FindReach)):
-        tail = own[_exponents_from(step) :]
-        np.minimum(tail, 1, out=tail)
+        # An organisation tells its largest value's exponent, not those of each of its workers.
+        cells = own[_exponents_from(step) :].reshape(-1, EXPONENT_CELLS)
+        cells[:, :-1][np.logical_or.accumulate(cells[:, :0:-1], axis=1)[:, ::-1]] = 0
+        np.minimum(cells, 1, out=cells)
     return _Collected(own, sums.sum(f"linear/{name}", own, bound=bound, context=context))
 
 

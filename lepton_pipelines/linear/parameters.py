@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from lepton_pipelines.spec.fields import SpecModel
@@ -22,7 +22,6 @@ class LinearParameters(SpecModel):
     `Ridge(alpha)` / n, `alpha` its `Lasso(alpha)`, and 1 / (n · `lambda`) its `LogisticRegression(C)`.
     """
 
-    model_config = ConfigDict(populate_by_name=True)
     noun: ClassVar[str] = "parameter"
 
     objective: Objective = Field(
@@ -36,6 +35,7 @@ class LinearParameters(SpecModel):
     )
     learning_rate: float | Literal["auto"] = Field(
         "auto",
+        validation_alias=AliasChoices("learning_rate", "eta"),
         title="Learning rate",
         description="Step of gradient descent, θ ← θ − learning_rate · ∂L/∂θ; auto: found by line search.",
     )
@@ -49,8 +49,22 @@ class LinearParameters(SpecModel):
         title="Tolerance",
         description="Converged when no partial derivative is above this share of the largest it could be.",
     )
-    l2: float = Field(0.0, ge=0, alias="lambda", title="Lambda", description="L2 penalty on the coefficients.")
-    l1: float = Field(0.0, ge=0, alias="alpha", title="Alpha", description="L1 penalty on the coefficients.")
+    reg_lambda: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices("reg_lambda", "lambda"),
+        title="Lambda",
+        description="L2 penalty on the coefficients; also written lambda.",
+    )
+    reg_alpha: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices("reg_alpha", "alpha"),
+        title="Alpha",
+        description="L1 penalty on the coefficients; also written alpha.",
+    )
     fit_intercept: bool = Field(True, title="Intercept", description="Whether the model has an intercept.")
     standardize: bool = Field(
         True,

@@ -22,7 +22,10 @@ class Penalty:
         """Carry a penalty over to the coordinates, by their scale if it does not hold for standardised columns."""
         scale = np.ones_like(design.inverse) if parameters.standardize else design.inverse
         free = [0.0] if design.intercept else []
-        return cls(np.array([*free, *(parameters.l1 * scale)]), np.array([*free, *(parameters.l2 * (scale * scale))]))
+        return cls(
+            np.array([*free, *(parameters.reg_alpha * scale)]),
+            np.array([*free, *(parameters.reg_lambda * (scale * scale))]),
+        )
 
     def value(self, theta: Float64Array) -> float:
         """Return the penalty of these coefficients."""

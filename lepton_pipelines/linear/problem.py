@@ -16,6 +16,8 @@ from lepton_pipelines.linear.rows import Shard
 from lepton_pipelines.spec.algorithm import Round, Rows
 from lepton_pipelines.sums import Int64Array, Sums
 
+_SEPARATED = 1e-6  # mean log loss at which every row is as good as certain
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -52,9 +54,8 @@ class Evaluate:
                 gradient += np.rint(parts, out=parts).astype(np.int64).sum(axis=1)
                 if self.hessian:
                     _add_products(coordinates, block.weight * row.curvature, hessian_scale, hessian)
-        return np.concatenate([losses, gradient, hessian[np.triu_indices(design.size)] if self.hessian else []]).astype(
-            np.int64
-        )
+        upper = hessian[np.triu_indices(design.size)] if self.hessian else hessian[:0, 0]
+        return np.concatenate([losses, gradient, upper])
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ class Problem:
     def exhausted(self) -> bool:
         """Whether all rounds are used up."""
         return self.round >= self.rounds
+
+    @property
+    def separated(self) -> bool:
+        """Whether the last evaluation had next to no log loss, which unpenalised coefficients can always lessen."""
+        loss = LOSSES[self.objective]
+        last = self.history[self.design.train][loss.metric][-1]
+        return not loss.quadratic and last < _SEPARATED and not self.penalty.l1.any() and not self.penalty.l2.any()
 
     def distance(self, point: Point) -> float:
         """Return the largest partial derivative, as a share of the largest that it could be."""

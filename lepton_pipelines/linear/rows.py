@@ -5,12 +5,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lepton_pipelines.spec.algorithm import RowSet, Step
+from lepton_pipelines.spec.algorithm import Step
 from lepton_pipelines.sums import FinishedSum, Int64Array
 
 Float64Array = NDArray[np.float64]
@@ -60,13 +60,41 @@ class Block:
     weight: Float64Array
 
 
+class Labelled(Protocol):
+    """What a linear model needs of `spec.algorithm.RowSet`; `Table` is one."""
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """How many columns."""
+        ...
+
+    @property
+    def label(self) -> NDArray[np.floating[Any]] | None:
+        """Floating point, (rows,)."""
+        ...
+
+    @property
+    def weight(self) -> NDArray[np.floating[Any]] | None:
+        """Floating point, (rows,), or None for ones."""
+        ...
+
+    def block(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
+        """Floating point, (stop - start, features), NaN where a value is missing."""
+        ...
+
+
 class Shard:
     """The rows of one place, in named sets.
 
-    weighted: whether any set has weights. Raises ValueError if a set has no labels.
+    Raises ValueError if a set has no labels.
     """
 
-    def __init__(self, sets: Mapping[str, RowSet]) -> None:
+    def __init__(self, sets: Mapping[str, Labelled]) -> None:
         self.sets = dict(sets)
         for name, rows in self.sets.items():
             if rows.label is None:

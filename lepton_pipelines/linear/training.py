@@ -59,6 +59,11 @@ def fit(
     fill = design.fill if parameters.missing == "mean" else None
     model = LinearModel(parameters.objective, names, coefficients, intercept, fill)
     notes = [f"Column {name} has one value at all organisations: its coefficient is 0." for name in agreed.constant]
+    if problem.separated:
+        notes.append(
+            "The columns tell the two classes apart perfectly: without a penalty coefficients grow without end, these "
+            "are where the tolerance ended it. Set training.lambda above 0."
+        )
     if not solution.converged:
         notes.append(
             f"Not converged to tolerance {parameters.tolerance:g}: {solution.why}. Raise rounds or tolerance, "

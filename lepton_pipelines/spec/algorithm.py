@@ -49,6 +49,16 @@ class RowSet(Protocol):
         """Floating point, (rows,), not negative; None means 1 throughout."""
         ...
 
+    @property
+    def base_margin(self) -> "FloatArray | None":
+        """Floating point, (rows, outputs): where a booster starts; None means from its base score."""
+        ...
+
+    @property
+    def row_id(self) -> "NDArray[np.uint64] | None":
+        """(rows,): a row's own number, which does not depend on where it lies; None means unknown."""
+        ...
+
     def block(self, start: int, stop: int) -> "FloatArray":
         """Floating point, (stop - start, features), NaN where a value is missing; category codes as numbers."""
         ...
@@ -85,6 +95,11 @@ class Features(Protocol):
     @property
     def types(self) -> Sequence[str]:
         """XGBoost's letters: c a category, i a boolean, int and float (or q) numbers. Empty: numbers throughout."""
+        ...
+
+    @property
+    def categories(self) -> Sequence[int]:
+        """For a categorical column how many codes it has (0 … n-1), else 0; empty if there is no such column."""
         ...
 
 
