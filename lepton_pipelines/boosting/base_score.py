@@ -292,9 +292,12 @@ class _Target:
         upto = self.before + np.cumsum(measure)
         part = min(int(np.searchsorted(upto, self.threshold, side="left")), int(np.flatnonzero(measure)[-1]))
         if rows[part] < fewest:
-            left = 32 - sum(_KEY_WAYS[:step])
-            first, last = lowest_value(np.array([self.prefix << left, ((self.prefix + 1) << left) - 1], np.int64))
-            self.value = float(np.float32((float(first) + float(last)) / 2))
+            first, last = _widened(rows, part, fewest)
+            left = 32 - sum(_KEY_WAYS[: step + 1])
+            start = ((self.prefix << _KEY_WAYS[step]) | first) << left
+            end = ((((self.prefix << _KEY_WAYS[step]) | last) + 1) << left) - 1
+            lowest, highest = lowest_value(np.array([start, end], np.int64)).astype(np.float64)
+            self.value = float(np.float32((lowest + highest) / 2))
             return
         self.before = int(upto[part] - measure[part])
         self.prefix = (self.prefix << _KEY_WAYS[step]) | part
@@ -302,11 +305,24 @@ class _Target:
             self.value = float(lowest_value(np.array([self.prefix], np.int64))[0])
 
 
+def _widened(rows: Int64Array, part: int, fewest: int) -> tuple[int, int]:
+    """The first and the last of the neighbouring parts around one that together hold enough rows."""
+    first = last = part
+    while rows[first : last + 1].sum() < fewest:
+        below, above = np.flatnonzero(rows[:first]), np.flatnonzero(rows[last + 1 :])
+        if len(above) and (not len(below) or above[0] + 1 <= first - below[-1]):
+            last += int(above[0]) + 1
+        else:
+            first = int(below[-1])
+    return first, last
+
+
 def _quantiles(rows: Collective, levels: Sequence[float], train: str) -> tuple[float, ...]:
     """The labels' quantiles: of one party's rows XGBoost's own, exactly.
 
-    Over several parties a cell of the search is not split below 20 rows of the total, so that no label of a single
-    row is shown; the middle of the cell is taken then, or the mean label if there are fewer rows altogether.
+    Over several parties the search ends where a cell would have fewer than 20 rows of the total, so that no single
+    row's label is shown: the middle of the neighbouring cells that have as many is taken, or the mean label if there
+    are fewer rows altogether.
     """
     weights = rows.sum(LargestWeight(train), "base-score-weights", bound=1 << 40)
     weighted = bool(weights[0])
