@@ -188,7 +188,7 @@ def _open_server(address: str, within: float) -> Tracking:
         ) from problem
     except requests.exceptions.RequestException as problem:
         raise UserError(
-            f"MLflow at {tracking.shown} is not reachable ({_reason(problem)}). Start it, correct registry.tracking "
+            f"MLflow at {tracking.shown} is not reachable ({_reason(problem)}). Start it, correct tracking.mlflow "
             f"in the organisation's file, or leave that out to keep runs in var/mlflow."
         ) from problem
     if health.status_code not in (200, 401, 403):

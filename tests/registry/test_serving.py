@@ -8,7 +8,7 @@ import requests
 
 from lepton_pipelines.registry.promotion import promote
 from lepton_pipelines.registry.publishing import publish
-from lepton_pipelines.registry.serving import check_port, follow, serve_command, serve_line
+from lepton_pipelines.registry.serving import check_port, follow, serve_command, serve_line, server_environment
 from lepton_pipelines.spec.errors import UserError
 
 RAW = "application/json"
@@ -85,9 +85,7 @@ def test_a_new_champion_is_picked_up_without_a_hand(tracking, champion, publicat
         second = publish(tracking, publication("r-2", rounds=9))
         promote(tracking, model_name, second.version, reason="it is better", by="a test")
         expected = trained(rounds=9)[0].predict(matrix)[:5]
-        wait_for(
-            lambda: predictions(post(url, body, "text/csv")), lambda found: np.array_equal(found, expected), serving
-        )
+        wait_for(ask, lambda found: np.array_equal(found, expected), serving)
     finally:
         stop.set()
         serving.join(60)

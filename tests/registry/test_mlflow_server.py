@@ -1,0 +1,130 @@
+"""Against real tracking servers: a plain one, and one with TLS and accounts; both hand artifacts out themselves."""
+
+import base64
+import datetime
+import ipaddress
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from lepton_pipelines.registry.champion import load_champion
+from lepton_pipelines.registry.promotion import settle
+from lepton_pipelines.registry.publishing import publish
+from lepton_pipelines.registry.tracking import open_tracking
+from lepton_pipelines.spec.errors import UserError
+
+pytestmark = pytest.mark.slow
+
+CONFIGURATION = Path(__file__).parents[2] / "mlflow"
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A key and a certificate for 127.0.0.1 that signs itself: (key file, certificate file)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = tmp_path / "server.key", tmp_path / "server.crt"
+    files[0].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    files[1].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return files
+
+
+@pytest.fixture
+def serve(start, free_port, tmp_path):
+    """A maker of tracking servers, started by the script in mlflow/ with settings of a test."""
+
+    def begin(scheme="http", **settings):
+        port = free_port()
+        environment = {
+            **os.environ,
+            **QUIET,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "LEPTON_MLFLOW_STORE": f"sqlite:///{tmp_path}/server.db",
+            "LEPTON_MLFLOW_ARTIFACTS": str(tmp_path / "artifacts"),
+            "LEPTON_MLFLOW_PORT": str(port),
+            "LEPTON_MLFLOW_WORKERS": "1",
+            **settings,
+        }
+        url = f"{scheme}://127.0.0.1:{port}"
+        return start([str(CONFIGURATION / "start-server.sh")], url, env=environment, cwd=tmp_path)
+
+    return begin
+
+
+def test_a_run_that_was_published_is_what_the_server_shows(serve, publication, model_name, tmp_path, trained):
+    server = serve().wait_until_healthy()
+    tracking = open_tracking(server.url, folder=tmp_path / "var")
+    told = publication()
+    published = publish(tracking, told)
+    assert publish(tracking, told) == published
+    answer = requests.get(
+        f"{server.url}/api/2.0/mlflow/runs/get", params={"run_id": published.mlflow_run_id}, timeout=30
+    ).json()["run"]
+    assert {one["key"]: one["value"] for one in answer["data"]["params"]}["max_depth"] == "3"
+    assert {one["dataset"]["name"] for one in answer["inputs"]["dataset_inputs"]} == {"north", "valley"}
+    assert answer["info"]["artifact_uri"].startswith("mlflow-artifacts:/")
+    files = requests.get(
+        f"{server.url}/api/2.0/mlflow/artifacts/list", params={"run_id": published.mlflow_run_id}, timeout=30
+    ).json()["files"]
+    assert "report.html" in {one["path"] for one in files}
+    settle(tracking, model_name, published.version, [])
+    assert load_champion(tracking, model_name).model == told.model
+    assert published.address.startswith(f"{server.url}/#/experiments/")
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_server_with_tls_and_accounts_works_as_a_local_one_does(
+    serve, publication, certificate, model_name, tmp_path, monkeypatch
+):
+    key, chain = certificate
+    server = serve(
+        "https",
+        LEPTON_MLFLOW_TLS_KEY=str(key),
+        LEPTON_MLFLOW_TLS_CERTIFICATE=str(chain),
+        LEPTON_MLFLOW_ACCOUNTS=f"sqlite:///{tmp_path}/accounts.db",
+        MLFLOW_AUTH_ADMIN_PASSWORD="a long enough password",
+        MLFLOW_FLASK_SERVER_SECRET_KEY="of the test",
+    ).wait_until_healthy(verify=str(chain))
+    with pytest.raises(UserError, match="certificate is not trusted"):
+        open_tracking(server.url, folder=tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(chain))
+    with pytest.raises(UserError, match="refuses the sign-in"):
+        open_tracking(server.url, folder=tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a long enough password")
+    tracking = open_tracking(server.url, folder=tmp_path)
+    told = publication()
+    published = publish(tracking, told)
+    settle(tracking, model_name, published.version, [])
+    assert load_champion(tracking, model_name).model == told.model
+    refused = requests.get(
+        f"{server.url}/api/2.0/mlflow/runs/get",
+        params={"run_id": published.mlflow_run_id},
+        headers={"Authorization": "Basic " + base64.b64encode(b"admin:wrong").decode()},
+        verify=str(chain),
+        timeout=30,
+    )
+    assert refused.status_code == 401
