@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Float32Array = NDArray[np.float32]
 
+# Rows are written across columns in blocks that stay in the cache.
+_BLOCK = 4096
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -81,8 +84,11 @@ def encode_values(values: ValuesByColumn, contract: Contract) -> Encoded:
     X = np.empty((n, len(contract.features)), dtype=np.float32)
     with np.errstate(over="ignore"):
         # A number beyond float32's range becomes an infinity; the contract's range or `finite` has refused it.
-        for place, column in enumerate(contract.features):
-            X[:, place] = _numbers(values[column.name], column)
+        columns = [_numbers(values[column.name], column) for column in contract.features]
+        for first in range(0, n, _BLOCK):
+            block = slice(first, first + _BLOCK)
+            for place, numbers in enumerate(columns):
+                X[block, place] = numbers[block]
         label = _numbers(values[contract.label.name], contract.label).astype(np.float32)
     weight = None
     if contract.weight is not None:

@@ -22,14 +22,16 @@ def piece_digest(frame: "pd.DataFrame") -> bytes:
         values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         values = _canonical(values)
         digest.update(f"{name}\0{values.type}\0{len(values)}\0".encode())
-        missing = values.is_null()
-        digest.update(pc.cast(missing, pa.uint8()).to_numpy(zero_copy_only=False).tobytes())
+        digest.update(f"{values.null_count}\0".encode())
+        if values.null_count:
+            digest.update(pc.cast(values.is_null(), pa.uint8()).to_numpy(zero_copy_only=False).tobytes())
         if pa.types.is_large_string(values.type):
-            texts = values.fill_null("")
+            texts = values.fill_null("")  # the mask above tells a missing text from an empty one
             digest.update(pc.binary_length(texts).to_numpy(zero_copy_only=False).tobytes())
             digest.update("".join(texts.to_pylist()).encode())
         else:
-            digest.update(values.fill_null(0).to_numpy(zero_copy_only=False).tobytes())
+            values = values.fill_null(0) if values.null_count else values
+            digest.update(values.to_numpy(zero_copy_only=False).data)
     return digest.digest()
 
 

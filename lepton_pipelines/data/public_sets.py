@@ -297,7 +297,7 @@ PUBLIC_SETS = {
             f"{_UCI}/dataset/45/heart+disease",
             "CC BY 4.0",
             "Janosi, Steinbrunn, Pfisterer, Detrano (1989): Heart Disease. UCI Machine Learning Repository.",
-            "51325af6c15eb17e6ac4ec5dec5bd7c2176805be60fa699d32eac0ebaac61bcd",
+            "1cd449b2b40386bd9408c40ab8925655d5e04fe86c96c4960b82082cf00a3ac2",
             _heart_disease,
         ),
         PublicSet(
@@ -306,7 +306,7 @@ PUBLIC_SETS = {
             f"{_UCI}/dataset/350/default+of+credit+card+clients",
             "CC BY 4.0",
             "Yeh (2009): Default of Credit Card Clients. UCI Machine Learning Repository.",
-            "3f20cdd121101dc0bc01d320aa580abd7ecfd942a5b2e219a8c9147b83880390",
+            "1f5c6eb36d111c2e35e4ec0135299bcbd72e8e640ce254ee37185af6c7fefb29",
             _credit_default,
         ),
         PublicSet(
@@ -315,7 +315,7 @@ PUBLIC_SETS = {
             f"{_UCI}/dataset/501/beijing+multi+site+air+quality+data",
             "CC BY 4.0",
             "Chen (2017): Beijing Multi-Site Air Quality. UCI Machine Learning Repository.",
-            "cf4bb060dbf68d963ff512348056c1bd58909417c95b16c7c4fe71bd0cf068df",
+            "1972d1febebda50aa69b944b49e80fa29e1129d02d474797f79caae30d38e1a8",
             _beijing_air,
         ),
     )

@@ -137,9 +137,10 @@ def _schema_failures(values: ValuesByColumn, contract: Contract, n: int) -> list
         needed = column.required or column.role in {"label", "weight"}
         if needed and column.name in values:
             broken.append((column.name, "required", values[column.name].missing))
-    frame = pd.DataFrame({name: v.values for name, v in values.items()})
+    # The columns are ours already and nothing here changes them: copies would cost more than the checks.
+    frame = pd.DataFrame({name: v.values for name, v in values.items()}, copy=False)
     try:
-        schema(contract).validate(frame, lazy=True)
+        schema(contract).validate(frame, lazy=True, inplace=True)
     except pandera.errors.SchemaErrors as errors:
         cases = errors.failure_cases
         keys = _keys_column(contract)
