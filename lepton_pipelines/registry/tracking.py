@@ -61,7 +61,8 @@ class Tracking:
         quiet_mlflow()
         with _mlflow_globals:
             mlflow = _import_mlflow()
-            before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+            # Setting the address also sets the environment; asked for an address nobody set, MLflow invents one.
+            before = os.environ.get("MLFLOW_TRACKING_URI", ""), os.environ.get("MLFLOW_REGISTRY_URI", "")
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
             try:
