@@ -65,7 +65,7 @@ def federated_retrain(pipeline: Pipeline, var: Path = Path("var"), run: str | No
     results = tasks.gates(pipeline, parts[0], model)
     published, decision = tasks.publish(pipeline, parts, model, results, tracking, publisher.tracking.experiment)
     seconds = {**_seconds(parts[0]), "whole run": time.perf_counter() - began}
-    return tasks.record(pipeline, parts[0], results, published, decision, folder, tracking, seconds)
+    return tasks.record(pipeline, parts, model, results, published, decision, folder, tracking, seconds)
 
 
 def _all_parts(pipeline: Pipeline, folder: RunFolder) -> list[PartReport]:

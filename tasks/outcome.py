@@ -10,6 +10,7 @@ from lepton_pipelines.evaluation.result import Evaluation
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.outcome import assemble, judge, publish_model, settle_model
 from lepton_pipelines.organisation.outcome import record as write_record
+from lepton_pipelines.organisation.recording import Said, attach_proof, record_run
 from lepton_pipelines.organisation.reports import PartReport
 from lepton_pipelines.registry.gates import GateResult
 from lepton_pipelines.registry.promotion import Decision
@@ -59,7 +60,8 @@ def publish(
 )
 def record(
     pipeline: Pipeline,
-    part: PartReport,
+    parts: list[PartReport],
+    model: bytes,
     results: list[GateResult],
     published: Published,
     decision: Decision,
@@ -67,8 +69,10 @@ def record(
     tracking: Tracking,
     seconds: Mapping[str, float],
 ) -> Evaluation:
-    """Write the report and show the results on the run's page."""
-    evaluation = assemble(pipeline, part, results, published, decision, seconds)
+    """Write the report and the ledger, and show the results on the run's page. parts: the publisher's first."""
+    evaluation = assemble(pipeline, parts[0], results, published, decision, seconds)
     report = write_record(folder, evaluation, published, tracking)
+    recorded = record_run(Said(pipeline, parts, model, results, published, decision), folder)
+    attach_proof(recorded, published, tracking)
     show_results(evaluation, report, published.address)
     return evaluation

@@ -16,6 +16,11 @@ def _refuse(text: str) -> float:
     raise _NotPlain
 
 
+def _double(text: str) -> int | float:
+    """From 2^53 on, a number in JSON is a double, however it is spelt."""
+    return int(text) if abs(int(text)) < 1 << 53 else float(text)
+
+
 def _small(text: str) -> int:
     if len(text) > 15:
         raise _NotPlain
@@ -63,7 +68,7 @@ def _parse(data: bytes) -> tuple[Any, bytes]:
             pass
         else:
             return value, _PLAIN_ENCODER.encode(value).encode()
-    value = json.loads(text)
+    value = json.loads(text, parse_int=_double)
     return value, encode(value)
 
 

@@ -9,6 +9,10 @@ class LedgerError(UserError):
     """The ledger cannot do what was asked, or found something that it must not pass over."""
 
 
+class LedgerInUse(LedgerError):  # noqa: N818
+    """Another process holds the ledger's folder for writing."""
+
+
 class EntryRefused(LedgerError):  # noqa: N818 - an entry is refused; nothing broke
     """An entry is forged, replayed, malformed, or breaks a rule of the entries before it."""
 

@@ -47,9 +47,9 @@ def pattern(expression: str) -> StringConstraints:
 
 
 Sha256 = Annotated[str, pattern("[0-9a-f]{64}")]
-Organisation = Annotated[str, pattern("[a-z0-9][a-z0-9_-]{0,62}")]
+Organisation = Annotated[str, pattern("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")]
 Name = Annotated[str, pattern("[A-Za-z0-9][A-Za-z0-9._-]{0,126}")]
-ProductId = Annotated[str, pattern("[a-z0-9][a-z0-9_-]{0,62}/[a-z0-9][a-z0-9._-]{0,126}")]
+ProductId = Annotated[str, pattern("[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,126}")]
 KeyId = Annotated[str, pattern("ed25519:[0-9a-f]{64}")]
 Commitment = Annotated[str, pattern("hmac-sha256:[0-9a-f]{64}")]
 Time = Annotated[str, pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")]

@@ -18,7 +18,7 @@ from pathlib import Path
 from lepton_pipelines.ledger import journal
 from lepton_pipelines.ledger.checkpoint import Checkpoint
 from lepton_pipelines.ledger.durable_file import write_durably
-from lepton_pipelines.ledger.errors import EntryRefused, LedgerDamaged, LedgerError, ProofRefused
+from lepton_pipelines.ledger.errors import EntryRefused, LedgerDamaged, LedgerError, LedgerInUse, ProofRefused
 from lepton_pipelines.ledger.merkle import consistency_proof, inclusion_proof, leaf_hash, root_at
 from lepton_pipelines.ledger.note import Note
 from lepton_pipelines.ledger.tiles import (
@@ -160,7 +160,7 @@ class LedgerStore(LedgerView):
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise LedgerError(f"{folder} is in use by another process: wait for it, or end it") from error
+            raise LedgerInUse(f"{folder} is in use by another process: wait for it, or end it") from error
         try:
             super().__init__(folder)
             self._journal = journal.Journal(folder / "journal", self.journal_end)
