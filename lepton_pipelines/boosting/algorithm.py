@@ -62,6 +62,12 @@ class XGBoost:
         )
         return Trained(boosted.model, boosted.rounds, boosted.history, boosted.own_history)
 
+    def columns(self, model: bytes) -> Sequence[str]:
+        """Return the names of the columns that a model file takes, in order."""
+        from lepton_pipelines.boosting.model_file import read_model
+
+        return list(read_model(model).feature_names)
+
     def predict(self, model: bytes, features: "NDArray[np.floating[Any]]") -> "NDArray[np.float64]":
         """Predict with stock XGBoost: float64, (rows,) or (rows, classes)."""
         import numpy as np

@@ -86,7 +86,6 @@ def categories_right(
         *inverse,
         rule.reg_lambda,
         rule.reg_alpha,
-        rule.min_child_weight,
         rule.max_delta_step,
         weights,
     )
@@ -100,13 +99,12 @@ def _weigh(
     unit_h: float,
     reg_lambda: float,
     alpha: float,
-    min_child_weight: float,
     max_delta_step: float,
     out: Float32Array,
 ) -> None:
     for c in range(len(out)):
         g, h = np.float64(cells[2 * c]) * unit_g, np.float64(cells[2 * c + 1]) * unit_h
-        out[c] = leaf_weight(g, h, reg_lambda, alpha, min_child_weight, max_delta_step)
+        out[c] = leaf_weight(g, h, reg_lambda, alpha, max_delta_step)
 
 
 @kernel
@@ -155,7 +153,7 @@ def _search(
         else:
             looked_at = (count if count < max_cat_threshold else max_cat_threshold) - 1
             weights = np.empty(count, np.float32)
-            _weigh(cells, unit_g, unit_h, reg_lambda, alpha, min_child_weight, max_delta_step, weights)
+            _weigh(cells, unit_g, unit_h, reg_lambda, alpha, max_delta_step, weights)
             order = np.argsort(weights, kind="mergesort")
         cut: Any = 0
         missing_left: Any = True

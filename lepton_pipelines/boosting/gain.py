@@ -49,11 +49,9 @@ def shrunk(g: float, alpha: float) -> float:
 
 
 @inlined
-def leaf_weight(
-    g: float, h: float, reg_lambda: float, alpha: float, min_child_weight: float, max_delta_step: float
-) -> np.float32:
+def leaf_weight(g: float, h: float, reg_lambda: float, alpha: float, max_delta_step: float) -> np.float32:
     """The weight of a node by itself."""
-    if h < min_child_weight or h <= 0.0:
+    if h <= 0.0:
         return np.float32(0.0)
     weight = -shrunk(g, alpha) / (h + reg_lambda)
     if max_delta_step != 0.0 and np.abs(weight) > max_delta_step:
@@ -70,6 +68,6 @@ def clamp(weight: np.float32, lower: np.float32, upper: np.float32) -> np.float3
 @inlined
 def gain_of(g: float, h: float, weight: np.float32, reg_lambda: float, alpha: float) -> np.float32:
     """The gain of a node that takes this weight."""
-    square = np.float64(weight * weight)
-    gain = -(2.0 * shrunk(g, alpha) * np.float64(weight) + (h + reg_lambda) * square)
+    wide, square = np.float64(weight), np.float64(weight * weight)
+    gain = -(2.0 * g * wide + (h + reg_lambda) * square + 2.0 * alpha * np.abs(wide))
     return np.float32(gain) if h > 0.0 else np.float32(0.0)

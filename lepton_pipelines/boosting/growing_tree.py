@@ -187,7 +187,6 @@ class GrowingTree:
             bool(self._rules.monotone.any()),
             rule.reg_lambda,
             rule.reg_alpha,
-            rule.min_child_weight,
             rule.max_delta_step,
             weight,
             gain,
@@ -249,14 +248,13 @@ def _weigh(
     constrained: bool,
     reg_lambda: float,
     alpha: float,
-    min_child_weight: float,
     max_delta_step: float,
     weight: Float32Array,
     gain: Float32Array,
 ) -> None:
     for k in range(len(totals)):
         g, h = np.float64(totals[k, 0]) * unit_g, np.float64(totals[k, 1]) * unit_h
-        w = leaf_weight(g, h, reg_lambda, alpha, min_child_weight, max_delta_step)
+        w = leaf_weight(g, h, reg_lambda, alpha, max_delta_step)
         if constrained:
             w = clamp(w, lower[k], upper[k])
         weight[k] = w

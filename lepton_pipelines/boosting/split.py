@@ -113,8 +113,8 @@ def change_of(
 
     limited: whether max_delta_step or monotone constraints bound the weights. Both hessians reach min_child_weight.
     """
-    left = leaf_weight(g_left, h_left, reg_lambda, alpha, 0.0, max_delta_step)
-    right = leaf_weight(g_right, h_right, reg_lambda, alpha, 0.0, max_delta_step)
+    left = leaf_weight(g_left, h_left, reg_lambda, alpha, max_delta_step)
+    right = leaf_weight(g_right, h_right, reg_lambda, alpha, max_delta_step)
     if limited:
         left, right = clamp(left, lower, upper), clamp(right, lower, upper)
     both = gain_of(g_left, h_left, left, reg_lambda, alpha) + gain_of(g_right, h_right, right, reg_lambda, alpha)
