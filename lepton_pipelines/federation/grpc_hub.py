@@ -17,7 +17,7 @@ from lepton_pipelines.federation.hub import ABORTED, FINISHED, INVITING, Answer,
 from lepton_pipelines.federation.hub_log import HubLog
 from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol, read_manifest
 from lepton_pipelines.federation.wire import federation_pb2 as wire
-from lepton_pipelines.federation.wire.calls import CHUNK, INLINE, LARGEST_MESSAGE, handlers
+from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, INLINE, LARGEST_MESSAGE, handlers
 from lepton_pipelines.identity.certificates import Certificate
 from lepton_pipelines.identity.hub_home import AdmittedMember, HubHome
 from lepton_pipelines.identity.onboarding import read_request
@@ -57,6 +57,7 @@ class HubServer:
             ("grpc.max_receive_message_length", LARGEST_MESSAGE),
             ("grpc.max_send_message_length", LARGEST_MESSAGE),
             ("grpc.so_reuseport", 0),
+            *FRAMES,
         ]
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="hub")
         self._server = grpc.server(self._pool, handlers=[handlers(self)], options=options)

@@ -11,12 +11,17 @@ from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import slot_of
 from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol
 from lepton_pipelines.federation.wire import federation_pb2 as wire
-from lepton_pipelines.federation.wire.calls import CHUNK, HUB_TARGET, INLINE, LARGEST_MESSAGE, Calls
+from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, HUB_TARGET, INLINE, LARGEST_MESSAGE, Calls
 from lepton_pipelines.identity.organisation_home import Credentials
 from lepton_pipelines.spec.errors import UserError
 
 _log = logging.getLogger("lepton.federation")
-_LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
+_LATER = (  # a hub that stops cancels the calls that it holds
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+)
 _WAIT_MILLISECONDS = 10_000
 _CLOCKS_APART = 300.0
 _OPTIONS = [
@@ -27,7 +32,7 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.http2.write_buffer_size", 1 << 22),
+    *FRAMES,
 ]
 
 
@@ -53,8 +58,6 @@ class HubConnection:
         self.bytes_sent = 0
         self.bytes_received = 0
         self._closed = threading.Event()
-        self._lock = threading.Lock()
-        self._under_way: set[Any] = set()
         ssl = grpc.ssl_channel_credentials(credentials.authority, credentials.tls_key, credentials.certificate)
         self._channel = grpc.secure_channel(self.address, ssl, options=_OPTIONS)
         self._calls = Calls(self._channel)
@@ -150,37 +153,27 @@ class HubConnection:
         while True:
             if self._closed.is_set():
                 raise Closed
-            future = getattr(self._calls, name).future(request, timeout=timeout)
-            with self._lock:
-                self._under_way.add(future)
             try:
-                reply = future.result()
-            except grpc.FutureCancelledError:
-                raise Closed from None
-            except grpc.RpcError as error:
+                reply = getattr(self._calls, name)(request, timeout=timeout)
+            except (grpc.RpcError, ValueError) as error:
                 self._judge(error)
             else:
                 self.last_answer = time.monotonic()
                 return reply
-            finally:
-                with self._lock:
-                    self._under_way.discard(future)
             self._closed.wait(pause)
             pause = min(2 * pause, 2.0)
 
     def close(self) -> None:
         """Cancel every call that waits, and hang up."""
         self._closed.set()
-        with self._lock:
-            waiting = list(self._under_way)
-        for future in waiting:
-            future.cancel()
         self._channel.close()
 
     def _judge(self, error: Any) -> None:
         """Return if the call may be repeated; raise what else became of it."""
+        if not isinstance(error, grpc.RpcError):  # gRPC says so with a ValueError if the channel is closed
+            raise Closed from error
         code, details = error.code(), error.details() or ""
-        if self._closed.is_set() or code == grpc.StatusCode.CANCELLED:
+        if self._closed.is_set():
             raise Closed from None
         if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
             raise ConnectionLost(f"the hub at {self.address} refused this organisation: {details}") from error

@@ -15,6 +15,11 @@ CHUNK = 1 << 20  # bytes of a vector in one message
 INLINE = 1 << 20  # vectors up to here travel with their statement
 LARGEST_MESSAGE = CHUNK + INLINE + (1 << 20)
 HUB_TARGET = "hub.lepton"
+FRAMES = [  # vectors are long: fewer, larger frames and windows that hold one
+    ("grpc.http2.max_frame_size", 1 << 22),
+    ("grpc.http2.lookahead_bytes", 1 << 24),
+    ("grpc.http2.write_buffer_size", 1 << 22),
+]
 
 _SERVICE = wire.DESCRIPTOR.services_by_name["Federation"]
 
