@@ -14,9 +14,10 @@ from flows.organisation_run import organisation_run
 from lepton_pipelines.evaluation.result import Evaluation
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.runs import opened_run
+from lepton_pipelines.organisation.algorithms import model_file
+from lepton_pipelines.organisation.checking import check_spec
 from lepton_pipelines.organisation.folder import RunFolder, check_writable
 from lepton_pipelines.organisation.reports import PartReport
-from lepton_pipelines.organisation.run import MODEL_FILE
 from lepton_pipelines.registry.tracking import open_tracking
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import Pipeline
@@ -47,6 +48,7 @@ def federated_retrain(pipeline: Pipeline, var: Path = Path("var"), run: str | No
         run: Go on with this run at its last tree; empty for a new one.
     """
     folder = RunFolder(var, run or new_run_id())
+    check_spec(pipeline)
     organisations = pipeline.read_organisations()
     check_writable(var)
     began = time.perf_counter()
@@ -60,7 +62,7 @@ def federated_retrain(pipeline: Pipeline, var: Path = Path("var"), run: str | No
         raise
     publisher = organisations[pipeline.publisher]
     parts.sort(key=lambda part: part.organisation != pipeline.publisher)
-    model = (folder.of(pipeline.publisher).path / MODEL_FILE).read_bytes()
+    model = (folder.of(pipeline.publisher).path / model_file(pipeline)).read_bytes()
     tracking = open_tracking(publisher.tracking.mlflow, folder=var.absolute())
     results = tasks.gates(pipeline, parts[0], model)
     published, decision = tasks.publish(pipeline, parts, model, results, tracking, publisher.tracking.experiment)

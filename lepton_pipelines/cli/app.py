@@ -11,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lepton_pipelines.cli import ledger
-from lepton_pipelines.cli import data
+from lepton_pipelines.cli import data, ledger, model
 from lepton_pipelines.spec.errors import UserError
 
 app = typer.Typer(
@@ -88,6 +87,7 @@ def demo(var: Folder = Path("var")) -> None:
 
 
 app.add_typer(ledger.app)
+app.add_typer(model.app, name="model")
 
 
 app.add_typer(data.app, name="data")

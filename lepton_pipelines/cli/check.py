@@ -1,0 +1,54 @@
+"""`lepton check`: everything that would refuse a run, without running it."""
+
+import os
+from pathlib import Path
+
+from lepton_pipelines.cli.embedded import quieten
+from lepton_pipelines.spec.errors import UserError
+
+
+def check(spec: Path, *, var: Path) -> None:
+    """Check a pipeline's files, every organisation's rows, and where the model goes; leave nothing behind."""
+    quieten()
+    from lepton_pipelines.spec.pipeline import read_pipeline
+
+    pipeline = read_pipeline(spec)
+    contract = pipeline.read_contract()
+    organisations = pipeline.read_organisations()
+
+    from rich.console import Console
+
+    from lepton_pipelines.organisation.checking import check_organisation, check_spec
+    from lepton_pipelines.organisation.folder import check_writable
+
+    check_spec(pipeline)
+    console = Console(highlight=False)
+    console.print(f"  {spec.name:<12} {pipeline.name}: {', '.join(pipeline.members)}, contract {contract.id}")
+    problems: list[str] = []
+    for name, organisation in organisations.items():
+        try:
+            found = check_organisation(pipeline, organisation, var)
+        except UserError as error:
+            problems += error.problems
+            continue
+        sets = ", ".join(f"{rows} {count:,}" for rows, count in found.rows.items())
+        console.print(f"  {name:<12} {found.files} files, {found.checked:,} rows ({sets}), {found.set_aside} set aside")
+        for warning in found.warnings:
+            console.print(f"  [yellow]note[/]         {warning}", soft_wrap=True)
+    try:
+        check_writable(var)
+        check_registry(organisations[pipeline.publisher].tracking.mlflow, var)
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(list(dict.fromkeys(problems)))
+    console.print(f"  [green]ready[/]        lepton run {spec}")
+
+
+def check_registry(address: str | None, var: Path) -> None:
+    """Refuse a registry that does not answer; the embedded one is not made for a check. Raises UserError."""
+    if address is None and not os.environ.get("MLFLOW_TRACKING_URI"):
+        return
+    from lepton_pipelines.registry.tracking import open_tracking
+
+    open_tracking(address, folder=var)

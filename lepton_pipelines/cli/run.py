@@ -1,0 +1,104 @@
+"""`lepton run`: one run, with everybody in this process, followed on the screen."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lepton_pipelines.cli.embedded import (
+    EmbeddedServer,
+    import_ahead,
+    log_to,
+    native_errors_to,
+    quieten,
+    server_is_configured,
+)
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.fields import did_you_mean
+
+LOG_FILE = "log.txt"
+DELIVER_SECONDS = 10.0
+
+
+def run(spec: Path | None, *, resume: str | None, var: Path, noun: str = "organisation", plural: str = "rows") -> None:
+    """Read the spec, run it, and print what came of it. noun, plural: what members and rows are called."""
+    if resume is not None and spec is None:
+        spec = spec_of(var, resume)
+    if spec is None or (resume is not None and spec != spec_of(var, resume)):
+        raise UserError("Name either the pipeline's file, as in: lepton run pipeline.yaml; or a run: --resume RUN.")
+    quieten()
+    from lepton_pipelines.spec.pipeline import read_pipeline
+
+    pipeline = read_pipeline(spec)
+    pipeline.read_contract()
+    pipeline.read_organisations()
+    with embedded_api() as log:
+        from rich.console import Console
+
+        from flows.federated_retrain import federated_retrain, new_run_id
+        from lepton_pipelines.cli.live import LiveView
+        from lepton_pipelines.cli.result import show
+        from lepton_pipelines.organisation.folder import RunFolder
+        from lepton_pipelines.organisation.progress import listening
+
+        console = Console(highlight=False)
+        run_id = resume or new_run_id()
+        folder = RunFolder(var, run_id)
+        binary = pipeline.training.objective.startswith("binary:")
+        view = LiveView(console, pipeline.members, noun=noun, label=pipeline.training.label, binary=binary)
+        log_to(log)
+        try:
+            with native_errors_to(log), listening(run_id, view), view:
+                evaluation = federated_retrain(pipeline=pipeline, var=var, run=run_id)
+        finally:
+            if folder.path.is_dir():
+                folder.write(LOG_FILE, log.read_bytes())
+        show(console, evaluation, report=folder.path / "report.html", var=var, noun=noun, plural=plural)
+
+
+def spec_of(var: Path, run_id: str) -> Path:
+    """Return the spec that a run was started with. Raises UserError if there is no such run."""
+    runs = var / "runs"
+    path = runs / run_id / "pipeline.json"
+    if path.is_file():
+        return path
+    known = sorted(one.name for one in runs.iterdir()) if runs.is_dir() else []
+    hint = did_you_mean(run_id, known) or (f" The last was {known[-1]}." if known else " There is none.")
+    raise UserError(f"There is no run {run_id} in {runs}.{hint}")
+
+
+@contextmanager
+def embedded_api() -> Iterator[Path]:
+    """Have Prefect's API ready for the length of a block, the user's server or one of our own; yields a log file."""
+    with tempfile.TemporaryDirectory(prefix="lepton-run-") as temporary:
+        log = Path(temporary) / LOG_FILE
+        log.touch(mode=0o600)
+        server = None if server_is_configured() else EmbeddedServer(log)
+        if server is not None:
+            server.start()
+        import_ahead()
+        try:
+            if server is not None:
+                use(server)
+            yield log
+        finally:
+            if server is not None:
+                finish_prefect()
+                server.stop()
+
+
+def use(server: EmbeddedServer) -> None:
+    """Point Prefect at the server once it answers; before Prefect is imported."""
+    import os
+
+    if server.wait():
+        os.environ["PREFECT_API_URL"] = server.address
+
+
+def finish_prefect() -> None:
+    """Let Prefect deliver what it still holds (logs, events) while its server is there."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=DELIVER_SECONDS)
+    EventsWorker.drain_all(timeout=DELIVER_SECONDS)
