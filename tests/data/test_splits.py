@@ -34,7 +34,7 @@ def test_shares_are_as_asked(shares):
 
 
 @settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # they are made anew, and not changed
 @given(seed=st.integers(0, 1000))
 def test_a_rows_set_and_number_do_not_depend_on_its_place(contract, patients, split, seed):

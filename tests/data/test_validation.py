@@ -175,7 +175,7 @@ def test_text_is_refused_as_a_feature_by_name(document):
 
 
 @settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # they are made anew, and not changed
 @given(cuts=st.lists(st.integers(0, 40), max_size=6))
 def test_what_is_found_does_not_depend_on_the_pieces(contract, patients, cuts):
