@@ -6,9 +6,7 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +19,6 @@ from lepton_pipelines.registry.signature import InputColumn
 from lepton_pipelines.registry.tracking import open_tracking
 
 SITES = ("lung", "skin", "bone")
-BIN = Path(sys.executable).parent
 NUMBERS = itertools.count(1)
 
 
@@ -134,9 +131,10 @@ class Process:
 
     def __init__(self, command, url, log, **settings):
         self.url, self.log = url, log
-        self.process = subprocess.Popen(
-            command, stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True, **settings
-        )
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **settings
+            )
 
     def wait_until_healthy(self, path="/health", within=150, **settings):
         deadline = time.monotonic() + within
@@ -165,7 +163,7 @@ def start(tmp_path):
     running = []
 
     def begin(command, url, **settings):
-        process = Process([str(BIN / command[0]), *command[1:]], url, tmp_path / f"{len(running)}.log", **settings)
+        process = Process(command, url, tmp_path / f"{len(running)}.log", **settings)
         running.append(process)
         return process
 
