@@ -89,6 +89,20 @@ def profile(
             typer.secho(f"{column.name} {note}", fg=typer.colors.YELLOW, err=True)
 
 
+@app.command()
+def prove(
+    opening: Annotated[Path, typer.Argument(help="The opening that the run left with its owner.", show_default=False)],
+    ledger: Annotated[Path, typer.Argument(metavar="DIR", help="A member's ledger.", show_default=False)],
+) -> None:
+    """Open a data set's commitment: show an auditor which data an organisation committed to in the ledger."""
+    from lepton_pipelines.ledger.commitment import Opening
+    from lepton_pipelines.ledger.lineage import find_commitment
+    from lepton_pipelines.ledger.verification import verify_ledger
+
+    for line in find_commitment(verify_ledger(ledger), Opening.load(opening)):
+        typer.echo(line)
+
+
 def _print_violations(found: "Violations") -> None:
     from rich.console import Console
     from rich.table import Table
