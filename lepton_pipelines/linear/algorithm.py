@@ -57,6 +57,12 @@ class Linear:
             warm_start=warm_start,
         )
 
+    def columns(self, model: bytes) -> Sequence[str]:
+        """Return the names of the columns that a model file takes, in order."""
+        from lepton_pipelines.linear.model_file import LinearModel
+
+        return LinearModel.from_bytes(model).features
+
     def predict(self, model: bytes, features: "NDArray[np.floating[Any]]") -> "NDArray[np.float64]":
         """Predict values, or probabilities of class 1: float64, (rows,)."""
         from lepton_pipelines.linear.model_file import LinearModel

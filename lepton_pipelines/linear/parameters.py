@@ -88,15 +88,22 @@ class LinearParameters(SpecModel):
     @model_validator(mode="after")
     def _consistent(self) -> "LinearParameters":
         if self.solver == "closed_form" and self.objective != SQUARED_ERROR:
-            raise PydanticCustomError("spec", "solver closed_form needs reg:squarederror. Take solver: newton")
+            raise PydanticCustomError(
+                "spec", "has solver closed_form, which needs reg:squarederror. Take solver: newton"
+            )
         if self.solver == "newton" and self.objective != LOGISTIC:
-            raise PydanticCustomError("spec", "solver newton needs binary:logistic. Take solver: closed_form")
+            raise PydanticCustomError(
+                "spec", "has solver newton, which needs binary:logistic. Take solver: closed_form"
+            )
         if self.solver != "gradient_descent" and self.learning_rate != "auto":
             raise PydanticCustomError(
-                "spec", "learning_rate is gradient_descent's; {solver} has none", {"solver": self.solver}
+                "spec",
+                "has a learning_rate, which is gradient_descent's; solver {solver} has none",
+                {"solver": self.solver},
             )
         if self.momentum and self.learning_rate == "auto":
             raise PydanticCustomError(
-                "spec", "momentum needs a learning_rate: the line search of auto has none. Set one of them only"
+                "spec",
+                "has momentum, which needs a learning_rate: the line search of auto has none. Set one of them only",
             )
         return self

@@ -22,6 +22,7 @@ from lepton_pipelines.boosting.tree import Tree
 from lepton_pipelines.data.encoding import Encoded
 from lepton_pipelines.evaluation.result import TreesEqual
 from lepton_pipelines.organisation import progress
+from lepton_pipelines.organisation.algorithms import train_here, uses_engine
 from lepton_pipelines.organisation.evaluating import Contender
 from lepton_pipelines.organisation.models import first_rounds
 from lepton_pipelines.organisation.rows import TakeRows
@@ -54,22 +55,22 @@ def compare(part: "OrganisationRun") -> Compared:
         for name in ("train", "valid")
     ]
     members, publisher = part.pipeline.members, part.pipeline.publisher
+    engine, algorithm = uses_engine(part.pipeline), part.pipeline.training.algorithm
     if told.alone:
-        alone = gather(
-            part.sums, "comparison/alone", member=part.name, members=members, document=train_alone(part, *sets)
-        )
-        found.contenders += [Contender(f"{name} alone", "alone", model) for name, model in alone.items()]
+        mine = train_alone(part, *sets) if engine else train_here(part, sets[0])
+        alone = gather(part.sums, "comparison/alone", member=part.name, members=members, document=mine)
+        found.contenders += [Contender(f"{name} alone", "alone", model, algorithm) for name, model in alone.items()]
     if told.pooled:
         rows = gather(part.sums, "comparison/rows", member=part.name, members=members, document=_packed(sets[0]))
         document = b""
         if part.publishes:
             everybody = Encoded.joined([_unpacked(packed) for packed in rows.values()])
-            document = _pooled(part, everybody)
+            document = _pooled(part, everybody) if engine else b"null\n" + train_here(part, everybody)
         told_by = gather(part.sums, "comparison/pooled", member=part.name, members=members, document=document)
         header, _, model = told_by[publisher].partition(b"\n")
         equal = json.loads(header)
         found.trees_equal = None if equal is None else TreesEqual.model_validate(equal)
-        found.contenders.append(Contender("pooled", "pooled", model))
+        found.contenders.append(Contender("pooled", "pooled", model, algorithm))
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lepton_pipelines.boosting.model_file import booster_of, read_model
+from lepton_pipelines.boosting.model_file import booster_of
 from lepton_pipelines.evaluation.fairness import GroupRows
 from lepton_pipelines.evaluation.importance import gain_importance, shap_importance
 from lepton_pipelines.evaluation.regression_scores import MAGNITUDE_LENGTH, count_magnitudes
@@ -30,7 +30,9 @@ from lepton_pipelines.organisation import progress
 from lepton_pipelines.organisation.reports import EvaluateReport
 from lepton_pipelines.organisation.rows import CountScores, Scorer, TakeRows
 from lepton_pipelines.organisation.wire import gather, gather_json
+from lepton_pipelines.spec.algorithm import find_algorithm
 from lepton_pipelines.spec.contract import Column
+from lepton_pipelines.spec.training import XGBOOST
 from lepton_pipelines.sums import Int64Array
 
 if TYPE_CHECKING:
@@ -42,11 +44,12 @@ SHAP_ROWS = 2000
 
 @dataclass(frozen=True)
 class Contender:
-    """A model that is scored. name, kind: as in the comparison."""
+    """A model that is scored. name, kind: as in the comparison. algorithm: that it is a model file of."""
 
     name: str
     kind: Literal["alone", "federated", "champion", "pooled"]
     model: bytes
+    algorithm: str = XGBOOST
 
 
 @dataclass
@@ -56,15 +59,20 @@ class Evaluating:
     part: "OrganisationRun"
     own: dict[str, Scores] = field(default_factory=dict)
 
+    @property
+    def algorithm(self) -> str:
+        """What the new model is a model file of."""
+        return self.part.pipeline.training.algorithm
+
     def evaluate(self) -> EvaluateReport:
         """Score everything there is to score, and put the report together."""
         part = self.part
         held_out = part.sums.sum("evaluation/rows", np.array([part.summary.rows["test"]], np.int64), bound=1 << 40)
         self.held_out = int(held_out[0])
         found = shared_champion(part, "evaluation/champion")
-        contenders = [Contender("federated", "federated", part.model), *part.compared.contenders]
-        if found is not None and self._comparable(found[1]):
-            contenders.append(Contender("champion", "champion", found[1]))
+        contenders = [Contender("federated", "federated", part.model, self.algorithm), *part.compared.contenders]
+        if found is not None and self._comparable(found):
+            contenders.append(Contender("champion", "champion", found.model, found.algorithm))
         figures = {one.name: self._score(one) for one in contenders}
         shown = self._show()
         comparison = [
@@ -79,14 +87,14 @@ class Evaluating:
         champion = None
         if found is not None:
             scores = figures["champion"].scores if "champion" in figures else {}
-            champion = Champion(version=found[0], scores=scores)
+            champion = Champion(version=found.version, scores=scores)
         return EvaluateReport(
             organisation=part.name,
             figures=figures["federated"],
             comparison=comparison,
             champion=champion,
             fairness=self._fairness(),
-            gain=gain_importance(booster_of(part.model)),
+            gain=gain_importance(booster_of(part.model)) if self.algorithm == XGBOOST else [],
             shap=self._shap(),
             organisations=[_organisation_figures(name, document) for name, document in shown.items()],
             verdicts={name: document["verdicts"] for name, document in shown.items() if document["verdicts"]},
@@ -95,20 +103,21 @@ class Evaluating:
         )
 
     def _score(self, one: Contender) -> Figures:
-        part, objective = self.part, self.part.parameters.objective
+        part, objective = self.part, self.part.pipeline.training.objective
         key = f"evaluation/{one.name}"
         magnitudes = None
         if task_of(objective) == "regression":
-            step = CountScores(one.model, objective, _magnitudes, threads=part.threads)
-            own_magnitudes = part.rows.add_up(step)
+            magnitude = CountScores(one.model, objective, _magnitudes, threads=part.threads, algorithm=one.algorithm)
+            own_magnitudes = part.rows.add_up(magnitude)
             magnitudes = part.sums.sum(f"{key}/magnitudes", own_magnitudes, bound=max(1, 2 * self.held_out))
         histogram = score_histogram(
             objective,
-            classes=class_names(part.label, part.parameters.num_class),
+            classes=class_names(part.label, getattr(part.parameters, "num_class", 0)),
             magnitudes=magnitudes,
             largest_weight=None if part.contract.weight is None else part.contract.weight.maximum,
         )
-        vector = part.rows.add_up(CountScores(one.model, objective, histogram.count, threads=part.threads))
+        counting = CountScores(one.model, objective, histogram.count, threads=part.threads, algorithm=one.algorithm)
+        vector = part.rows.add_up(counting)
         own = _read(histogram, vector)
         self.own[one.name] = {} if own is None else own.scores
         total = part.sums.sum(key, vector, bound=histogram.bound(self.held_out))
@@ -147,13 +156,19 @@ class Evaluating:
 
     def _fairness(self) -> list[Fairness]:
         part = self.part
-        if task_of(part.parameters.objective) != "binary":
+        objective = part.pipeline.training.objective
+        if task_of(objective) != "binary":
             return []
         found = []
         for column in part.contract.groups:
             groups = GroupRows(column.name, tuple(column.categories) or ("no", "yes"))
             step = CountScores(
-                part.model, part.parameters.objective, groups.count, group=column.name, threads=part.threads
+                part.model,
+                objective,
+                groups.count,
+                group=column.name,
+                threads=part.threads,
+                algorithm=self.algorithm,
             )
             vector = part.rows.add_up(step)
             total = part.sums.sum(f"evaluation/by {column.name}", vector, bound=groups.bound(self.held_out))
@@ -162,7 +177,7 @@ class Evaluating:
 
     def _shap(self) -> list[Importance]:
         """Mean SHAP values of our own rows; for the publisher's report only, whose reader we are."""
-        if not self.part.publishes:
+        if not self.part.publishes or self.algorithm != XGBOOST:
             return []
         taken = self.part.rows.ask(TakeRows(("test",), SHAP_ROWS))
         values = np.concatenate([sets["test"].X for sets in taken])
@@ -170,8 +185,8 @@ class Evaluating:
 
     def _latency(self) -> float:
         """Milliseconds to score one row, the median of some."""
-        scorer = Scorer(self.part.model, self.part.parameters.objective)
-        row = np.full((1, self.part.features.count), np.nan, np.float32)
+        scorer = Scorer(self.part.model, self.part.pipeline.training.objective, algorithm=self.algorithm)
+        row = np.zeros((1, self.part.features.count), np.float32)
         seconds = []
         for _ in range(LATENCY_ROWS):
             began = time.perf_counter()
@@ -179,10 +194,9 @@ class Evaluating:
             seconds.append(time.perf_counter() - began)
         return statistics.median(seconds) * 1000
 
-    def _comparable(self, champion: bytes) -> bool:
+    def _comparable(self, champion: "ModelInUse") -> bool:
         """Tell whether the champion takes the columns of this contract; if not, say so."""
-        columns = list(read_model(champion).feature_names)
-        if columns == list(self.part.features.names):
+        if list(find_algorithm(champion.algorithm).columns(champion.model)) == list(self.part.features.names):
             return True
         progress.tell(
             self.part.folder.run_id,
@@ -191,16 +205,25 @@ class Evaluating:
         return False
 
 
-def shared_champion(part: "OrganisationRun", name: str) -> tuple[str, bytes] | None:
-    """Let the publisher hand the champion to everybody: its version and model file, None if there is none."""
+@dataclass(frozen=True)
+class ModelInUse:
+    """The champion: its version, the algorithm that it is of, and its model file."""
+
+    version: str
+    algorithm: str
+    model: bytes
+
+
+def shared_champion(part: "OrganisationRun", name: str) -> ModelInUse | None:
+    """Let the publisher hand the champion to everybody; None if there is none."""
     mine = part.champion()
-    document = b"" if mine is None else f"{mine[0]}\n".encode() + mine[1]
+    document = b"" if mine is None else f"{mine.version}\n{mine.algorithm}\n".encode() + mine.model
     told = gather(part.sums, name, member=part.name, members=part.pipeline.members, document=document)
     found = told[part.pipeline.publisher]
     if not found:
         return None
-    version, _, model = found.partition(b"\n")
-    return version.decode(), model
+    version, algorithm, model = found.split(b"\n", 2)
+    return ModelInUse(version.decode(), algorithm.decode(), model)
 
 
 def class_names(label: Column, classes: int) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from lepton_pipelines.evaluation.result import (
     Reproduction,
 )
 from lepton_pipelines.evaluation.score_histogram import task_of
+from lepton_pipelines.organisation.algorithms import uses_engine
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.reports import PartReport
 from lepton_pipelines.registry.gates import Candidate, GateResult, decide
@@ -83,6 +84,7 @@ def publish_model(
         experiment=experiment or pipeline.name,
         registered_model=pipeline.model_name,
         model=model,
+        algorithm=pipeline.training.algorithm,
         columns=[input_column(column) for column in contract.features],
         description=describe(pipeline, mine),
         parameters=shown_parameters(pipeline),
@@ -95,7 +97,7 @@ def publish_model(
             "lepton.organisations": ", ".join(pipeline.members),
             "lepton.spec_digest": pipeline.digest().hex(),
             "lepton.secure_sums": "true",
-            "lepton.smallest_bin": str(SMALLEST_BIN),
+            **({"lepton.smallest_bin": str(SMALLEST_BIN)} if uses_engine(pipeline) else {}),
             "lepton.code_version": code_version(),
         },
     )
@@ -156,7 +158,7 @@ def assemble(
         privacy=Privacy(
             secure_sums=True,
             parties=len(pipeline.members),
-            smallest_bin=SMALLEST_BIN,
+            smallest_bin=SMALLEST_BIN if uses_engine(pipeline) else None,
             notes=privacy_notes(pipeline),
         ),
         wire=part.wire,

@@ -24,9 +24,11 @@ from lepton_pipelines.data.preparation import prepare
 from lepton_pipelines.data.sources import Piece, Source
 from lepton_pipelines.data.splits import SETS
 from lepton_pipelines.data.violations import Violations
+from lepton_pipelines.spec.algorithm import find_algorithm
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
 from lepton_pipelines.spec.contract import Contract
 from lepton_pipelines.spec.pipeline import KeySplit, TimeSplit
+from lepton_pipelines.spec.training import XGBOOST
 from lepton_pipelines.sums import Int64Array
 
 Float32Array = NDArray[np.float32]
@@ -143,8 +145,8 @@ class Restore:
 class CountScores:
     """Scores a set of rows with a model and counts the scores.
 
-    model: an XGBoost model file. count: (label, prediction, weight) to int64. group: count by this column's codes
-    instead of weights.
+    model: a model file of the algorithm. count: (label, prediction, weight) to int64. group: count by this column's
+    codes instead of weights.
     """
 
     model: bytes
@@ -153,26 +155,28 @@ class CountScores:
     rows: str = "test"
     group: str | None = None
     threads: int = 1
+    algorithm: str = XGBOOST
 
-    def run(self, shard: Shard) -> Int64Array:
+    def run(self, shard: Any) -> Int64Array:
         """Score and count; returns what `count` does."""
-        encoded = shard.sets[self.rows].encoded  # type: ignore[attr-defined]
+        encoded = shard.sets[self.rows].encoded
         predicted = self._predict(encoded.X)
         if self.group is not None:
             return self.count(encoded.label, predicted, encoded.groups[self.group])
         return self.count(encoded.label, predicted, encoded.weight)
 
     def _predict(self, values: Float32Array) -> Float32Array:
-        return Scorer(self.model, self.objective, self.threads).predict(values)
+        return Scorer(self.model, self.objective, self.threads, self.algorithm).predict(values)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores raw rows with stock XGBoost: what a served model would answer."""
+    """Scores raw rows as a served model would answer: with stock XGBoost, or as the model's algorithm predicts."""
 
     model: bytes
     objective: str
     threads: int = 1
+    algorithm: str = XGBOOST
 
     @cached_property
     def _booster(self) -> Any:
@@ -185,6 +189,8 @@ class Scorer:
 
         values: float32, (rows, features). Returns float32, (rows,) or (rows, classes).
         """
+        if self.algorithm != XGBOOST:
+            return np.asarray(find_algorithm(self.algorithm).predict(self.model, values), np.float32)
         import xgboost
 
         booster = self._booster
@@ -216,11 +222,11 @@ class TakeRows:
     names: tuple[str, ...] = SETS
     most: int | None = None
 
-    def __call__(self, shard: Shard) -> dict[str, Encoded]:
+    def __call__(self, shard: Any) -> dict[str, Encoded]:
         """Return the encoded rows of the sets."""
         taken = {}
         for name in self.names:
-            encoded = shard.sets[name].encoded  # type: ignore[attr-defined]
+            encoded = shard.sets[name].encoded
             taken[name] = encoded if self.most is None else encoded.rows(np.arange(min(self.most, len(encoded))))
         return taken
 

@@ -6,7 +6,7 @@ The part is keyed by the run's id: a part that is started again goes on at its l
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TypeVar
@@ -25,8 +25,11 @@ from lepton_pipelines.data.lineage import dataset_digest
 from lepton_pipelines.data.sources import open_source
 from lepton_pipelines.data.violations import Violations
 from lepton_pipelines.organisation import progress
+from lepton_pipelines.organisation.algorithms import ToHeld, model_file, uses_engine
+from lepton_pipelines.organisation.algorithms import train as train_otherwise
+from lepton_pipelines.organisation.checking import check_allowed, check_split
 from lepton_pipelines.organisation.comparison import Compared, compare
-from lepton_pipelines.organisation.evaluating import Evaluating, shared_champion
+from lepton_pipelines.organisation.evaluating import Evaluating, ModelInUse, shared_champion
 from lepton_pipelines.organisation.folder import RunFolder, write_private
 from lepton_pipelines.organisation.journal import Journal
 from lepton_pipelines.organisation.models import first_rounds, rounds_of
@@ -44,14 +47,15 @@ from lepton_pipelines.organisation.rows import ReadPieces, Restore, ToShard, fea
 from lepton_pipelines.organisation.wire import CountedSums
 from lepton_pipelines.registry.champion import load_champion
 from lepton_pipelines.registry.tracking import Tracking, open_tracking
+from lepton_pipelines.spec.algorithm import Trained
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
 from lepton_pipelines.spec.errors import UserError
-from lepton_pipelines.spec.organisation import Organisation, check_policy
+from lepton_pipelines.spec.organisation import Organisation
 from lepton_pipelines.spec.pipeline import KeySplit, Pipeline
+from lepton_pipelines.spec.training import Training
 from lepton_pipelines.sums import Sums
 
 Reported = TypeVar("Reported", bound=Report)
-MODEL_FILE = "model.ubj"
 CHECKPOINT_SECONDS = 1.0  # trees that take less are kept several at a time
 
 
@@ -76,6 +80,7 @@ class OrganisationRun:
         self.sums = CountedSums(sums)
         self.contract = pipeline.read_contract()
         self.features = feature_schema(self.contract)
+        self.engine = uses_engine(pipeline)
         self.parameters = booster_parameters(pipeline)
         self.evaluation = ("train", "valid") if has_validation(pipeline) else ("train",)
         label = self.contract.label
@@ -87,7 +92,7 @@ class OrganisationRun:
         self.reports: dict[str, Report] = {}
         self.rows: PinnedRows
         self.binning: Binning
-        self.boosted: Boosted
+        self.boosted: Boosted | Trained
         self.model: bytes
         self._journal = Journal.of(folder.var, self.name)
         self._tracking: Future[Tracking] | None = None
@@ -98,12 +103,12 @@ class OrganisationRun:
         """Whether this organisation registers the model."""
         return self.name == self.pipeline.publisher
 
-    def champion(self) -> tuple[str, bytes] | None:
-        """Return the version and model file of the model in use; None if there is none, or we do not publish."""
+    def champion(self) -> ModelInUse | None:
+        """Return the model in use; None if there is none, or we do not publish."""
         if self._tracking is None:
             return None
         found = load_champion(self._tracking.result(), self.pipeline.model_name)
-        return None if found is None else (found.version, found.model)
+        return None if found is None else ModelInUse(found.version, found.algorithm, found.model)
 
     def ingest(self) -> IngestReport:
         """Open the source and the cluster, and have every worker read its pieces.
@@ -111,15 +116,7 @@ class OrganisationRun:
         Raises UserError for what policy, storage or the files' columns do not allow.
         """
         self._resources.close()  # an attempt before this one
-        training = self.pipeline.training
-        check_policy(
-            self.organisation,
-            members=self.pipeline.members,
-            publisher=self.pipeline.publisher,
-            depth=training.max_depth,
-            rounds=training.rounds,
-        )
-        self._journal.check(self.organisation, self.folder.run_id)
+        check_allowed(self.pipeline, self.organisation, self.folder.var, self.folder.run_id)
         return self._step("ingest", self._ingest)
 
     def _ingest(self) -> IngestReport:
@@ -171,16 +168,12 @@ class OrganisationRun:
     def _validate(self) -> ValidateReport:
         found: Violations = sum((held for held in self.rows.ask(_violations)), Violations())
         found.refuse(self.contract, organisation=self.name, on_violation=self.organisation.on_violation)
-        if self.summary.rows["train"] == 0:
-            raise UserError(
-                f"{self.name}: the split leaves no row to train on ({self.summary.total} rows). "
-                "Correct split in the pipeline, or add rows."
-            )
+        check_split(self.name, self.summary.rows)
         warnings = found.warnings(self.contract, organisation=self.name)
         for warning in warnings:
             self._notice(warning)
         self.digest = dataset_digest(digest for part in self.rows.ask(_digests) for digest in part)
-        self.rows.change(ToShard(self.threads))
+        self.rows.change(ToShard(self.threads) if self.engine else ToHeld(self.pipeline.training.algorithm))
         if self._tracking is not None:
             self._tracking.result()
         # Nobody bins before everybody's rows are accepted, and all work from the same spec.
@@ -201,6 +194,8 @@ class OrganisationRun:
 
     def _bin(self) -> BinReport:
         self._journal.note(self.folder.run_id, self.pipeline.name)
+        if not self.engine:
+            return BinReport(organisation=self.name, features=self.features.count, bins=0, sums=0, seconds=0)
         before = self.sums.traffic.sums
         self.resumed_at = self._agree_on_resuming()
         if self.resumed_at:
@@ -229,11 +224,13 @@ class OrganisationRun:
 
     def _train(self) -> TrainReport:
         training = self.pipeline.training
+        if not isinstance(training, Training):
+            return self._train_otherwise()
         resume = self._progress() if self.resumed_at else None
         start = self._champion_to_start_from() if training.start == "champion" and resume is None else None
         # A run that goes on from a champion has its rounds before its own, also when it is resumed.
         begun_with = rounds_of(start) if start else rounds_of(resume.model) - self.resumed_at if resume else 0
-        self.boosted = boost(
+        self.boosted = boosted = boost(
             self.parameters,
             self.rows,
             sums=self.sums,
@@ -247,20 +244,38 @@ class OrganisationRun:
             resume=resume,
             checkpoint=CheckpointKeeper(self).keep,
         )
-        best = self.boosted.best_iteration
-        self.model = self.boosted.model
+        best = boosted.best_iteration
+        self.model = boosted.model
         if best is not None:
             self.model = first_rounds(self.model, begun_with + best + 1)
-        write_private(self.own_folder.path / MODEL_FILE, self.model)
+        write_private(self.own_folder.path / model_file(self.pipeline), self.model)
         return TrainReport(
             organisation=self.name,
-            rounds=self.boosted.rounds if best is None else begun_with + best + 1,
-            boosted=self.boosted.rounds,
+            rounds=boosted.rounds if best is None else begun_with + best + 1,
+            boosted=boosted.rounds,
             best_round=None if best is None else best + 1,
             resumed_at=self.resumed_at,
             digest=hashlib.sha256(self.model).hexdigest(),
-            history=self.boosted.history,
-            own_history=self.boosted.own_history,
+            history=boosted.history,
+            own_history=boosted.own_history,
+            seconds=0,
+        )
+
+    def _train_otherwise(self) -> TrainReport:
+        """Train with an algorithm that is not the engine."""
+        start = self._champion_to_start_from() if self.pipeline.training.start == "champion" else None
+        self.boosted = trained = train_otherwise(self, champion=start)
+        self.model = trained.model
+        write_private(self.own_folder.path / model_file(self.pipeline), self.model)
+        return TrainReport(
+            organisation=self.name,
+            rounds=trained.rounds,
+            boosted=trained.rounds,
+            best_round=None,
+            resumed_at=0,
+            digest=hashlib.sha256(self.model).hexdigest(),
+            history=_listed(trained.history),
+            own_history=_listed(trained.own_history),
             seconds=0,
         )
 
@@ -331,7 +346,13 @@ class OrganisationRun:
         found = shared_champion(self, "agreement/start")
         if found is None:
             self._notice("there is no champion to go on from: training anew")
-        return None if found is None else found[1]
+            return None
+        if found.algorithm != self.pipeline.training.algorithm:
+            raise UserError(
+                f"training.start is champion, but the champion (v{found.version}) is a model of algorithm "
+                f"{found.algorithm}, not {self.pipeline.training.algorithm}. Write start: anew."
+            )
+        return found.model
 
     def _step(self, stage: progress.Stage, work: Callable[[], Reported]) -> Reported:
         began = time.perf_counter()
@@ -375,7 +396,9 @@ class CheckpointKeeper:
 
 
 def booster_parameters(pipeline: Pipeline) -> BoosterParameters:
-    """Return the booster's part of a pipeline's training."""
+    """Return the booster's part of a pipeline's training; the defaults if it is trained with another algorithm."""
+    if not uses_engine(pipeline):
+        return BoosterParameters()
     told = pipeline.training.model_dump(exclude_unset=True)
     return BoosterParameters.read({name: told[name] for name in told if name in BoosterParameters.model_fields})
 
@@ -384,6 +407,10 @@ def has_validation(pipeline: Pipeline) -> bool:
     """Tell whether the split sets rows aside for validation."""
     split = pipeline.split
     return split.valid > 0 if isinstance(split, KeySplit) else split.valid_from is not None
+
+
+def _listed(history: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, list[float]]]:
+    return {name: {metric: list(scores) for metric, scores in by.items()} for name, by in history.items()}
 
 
 def _violations(held: object) -> Violations:

@@ -5,8 +5,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from lepton_pipelines.registry.other_models import other_model_file
 from lepton_pipelines.registry.promotion import CHAMPION, holder
-from lepton_pipelines.registry.publishing import MODEL_DIGEST_TAG
+from lepton_pipelines.registry.publishing import ALGORITHM_TAG, MODEL_DIGEST_TAG
 from lepton_pipelines.registry.tracking import Tracking, quiet_logging
 from lepton_pipelines.spec.errors import UserError
 
@@ -15,12 +16,16 @@ MODEL_FILE = "model.ubj"
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A version's model file. digest: SHA-256 of `model`, hex, as it was when it was published."""
+    """A version's model file. digest: SHA-256 of `model`, hex, as it was when it was published.
+
+    algorithm: that it is a model file of.
+    """
 
     name: str
     version: str
     model: bytes
     digest: str
+    algorithm: str = "xgboost"
 
 
 def load_champion(tracking: Tracking, name: str) -> RegisteredModel | None:
@@ -40,7 +45,14 @@ def load_version(tracking: Tracking, name: str, version: str) -> RegisteredModel
     with tempfile.TemporaryDirectory(prefix="lepton-") as folder, tracking.as_current(), quiet_logging():
         try:
             found = tracking.client().get_model_version(name, version)
-            path = download_artifacts(artifact_uri=f"models:/{name}/{version}/{MODEL_FILE}", dst_path=folder)
+            algorithm = found.tags.get(ALGORITHM_TAG, "xgboost")
+            # MLflow's folder of another algorithm's model holds what is served; the model file lies with the run.
+            place = (
+                f"models:/{name}/{version}/{MODEL_FILE}"
+                if algorithm == "xgboost"
+                else f"runs:/{found.run_id}/{other_model_file(algorithm)}"
+            )
+            path = download_artifacts(artifact_uri=place, dst_path=folder)
             model = Path(path).read_bytes()
         except (MlflowException, OSError) as problem:
             raise UserError(
@@ -54,4 +66,4 @@ def load_version(tracking: Tracking, name: str, version: str) -> RegisteredModel
             f"{name} v{version} is not the file that was published: its digest is {digest[:12]}…, published was "
             f"{published[:12]}…. Do not use it; delete the version."
         )
-    return RegisteredModel(name, version, model, digest)
+    return RegisteredModel(name, version, model, digest, algorithm)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_pipelines.registry import raw_rows
+from lepton_pipelines.registry.other_models import check_loaded, files_of, log_other_model
 from lepton_pipelines.registry.publishing import (
+    ALGORITHM_TAG,
     CHALLENGER,
     MODEL_DIGEST_TAG,
     PUBLISHED_TAG,
@@ -56,7 +58,7 @@ def publish_version(tracking: Tracking, publication: Publication) -> Published:
         run_id = _run(client, tracking, publication)
         with _closing(client, run_id):
             _log_figures(client, run_id, publication)
-            _log_files(client, run_id, publication.files)
+            _log_files(client, run_id, publication.files if _is_xgboost(publication) else files_of(publication))
             with tracking.as_current():
                 number = _version(client, run_id, publication, digest)
                 _load_back(f"models:/{publication.registered_model}/{number}", publication)
@@ -222,23 +224,27 @@ def _version(client: "MlflowClient", run_id: str, publication: Publication, dige
     if before:
         return str(before[-1].version)
     model_id = _log_model(client, run_id, publication)
+    tags = {RUN_ID_TAG: publication.run_id, MODEL_DIGEST_TAG: digest, ALGORITHM_TAG: publication.algorithm}
     made = client.create_model_version(
         name,
         source=f"models:/{model_id}",
         run_id=run_id,
         model_id=model_id,
         description=publication.description,
-        tags={**publication.tags, RUN_ID_TAG: publication.run_id, MODEL_DIGEST_TAG: digest},
+        tags={**publication.tags, **tags},
     )
     return str(made.version)
 
 
 def _log_model(client: "MlflowClient", run_id: str, publication: Publication) -> str:
-    """Log a stock XGBoost model with signature, input example and requirements."""
+    """Log a stock XGBoost model with signature, input example and requirements; another as its algorithm does."""
     import mlflow
     import mlflow.xgboost
     from mlflow.models import Model
 
+    if not _is_xgboost(publication):
+        with mlflow.start_run(run_id=run_id), quiet_logging():
+            return log_other_model(publication)
     booster: Any = booster_of(publication.model)
     # What is stored is the file that was digested, not what this release of XGBoost would write in its place.
     booster.save_model = lambda path: Path(path).write_bytes(publication.model)
@@ -259,6 +265,10 @@ def _log_model(client: "MlflowClient", run_id: str, publication: Publication) ->
         else:
             logged = mlflow.xgboost.log_model(booster, name="model", **settings)
     return str(logged.model_id)
+
+
+def _is_xgboost(publication: Publication) -> bool:
+    return publication.algorithm == "xgboost"
 
 
 def requirements() -> list[str]:
@@ -298,16 +308,20 @@ def _load_back(model_uri: str, publication: Publication) -> None:
     import numpy as np
     from mlflow.exceptions import MlflowException
 
-    example = input_example(publication.columns)
-    expected = score(booster_of(publication.model), example, categories_of(publication.columns))
     try:
         with quiet_logging():
-            found = np.asarray(mlflow.pyfunc.load_model(model_uri).predict(example))
+            loaded = mlflow.pyfunc.load_model(model_uri)
+            if not _is_xgboost(publication):
+                check_loaded(publication, model_uri, loaded)
+                return
+            example = input_example(publication.columns)
+            found = np.asarray(loaded.predict(example))
     except (MlflowException, OSError) as problem:
         raise UserError(
             f"{model_uri} was registered but cannot be loaded back: {problem}. Check that this machine may read "
             f"MLflow's artifacts (a server started with --artifacts-destination hands them out itself)."
         ) from problem
+    expected = score(booster_of(publication.model), example, categories_of(publication.columns))
     if not np.array_equal(found, expected):
         raise UserError(
             f"{model_uri} scores its input example as {found.tolist()}, the trained model as {expected.tolist()}. "

@@ -15,6 +15,7 @@ CHALLENGER = "challenger"
 
 RUN_ID_TAG = "lepton.run_id"
 MODEL_DIGEST_TAG = "lepton.model_digest"
+ALGORITHM_TAG = "lepton.algorithm"
 PUBLISHED_TAG = "lepton.published"
 
 
@@ -38,7 +39,8 @@ class Publication:
     """What is published.
 
     run_id: ours, the key under which publishing is idempotent. experiment: the pipeline's name.
-    model: a stock XGBoost model file, UBJSON. columns: the model's raw input columns in its order.
+    algorithm: what trained the model. model: its model file; xgboost's is a stock XGBoost model file, UBJSON.
+    columns: the model's raw input columns in its order.
     history: {row set: {metric: [score a round]}} of the federation; own_history: the same by organisation, of
     those that allow it. scores: final figures, logged as metrics under test/. files: {path below the run's
     artifacts: content}, the report and plots among them. tags: organisations, manifest digest, privacy settings.
@@ -57,6 +59,7 @@ class Publication:
     datasets: Sequence[RowsUsed] = ()
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    algorithm: str = "xgboost"
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,10 @@ class Algorithm(Protocol):
         """
         ...
 
+    def columns(self, model: bytes) -> Sequence[str]:
+        """Return the names of the columns that a model file takes, in order."""
+        ...
+
     def predict(self, model: bytes, features: "FloatArray") -> "NDArray[np.float64]":
         """Predictions of a model file: (rows,) values or probabilities of class 1, or (rows, classes)."""
         ...
@@ -192,7 +196,7 @@ class Algorithm(Protocol):
         ...
 
 
-_MEMBERS = ("name", "kind", "parameters", "hold", "train", "predict", "log_model")
+_MEMBERS = ("name", "kind", "parameters", "hold", "train", "columns", "predict", "log_model")
 
 
 def algorithm_names() -> list[str]:

@@ -4,37 +4,19 @@ import hashlib
 import json
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from .booster_parameters import BoosterParameters
 from .contract import Contract, parse_contract, read_contract
 from .errors import UserError
 from .fields import Column, Name, SpecModel, Text
 from .gates import Gates
 from .organisation import Organisation, read_organisation
 from .schedule import Schedule
+from .training import AnyTraining
 from .yaml_file import Document, read_yaml, validate
-
-
-class Training(BoosterParameters):
-    """What is predicted, and how the booster is trained: XGBoost's parameter names and defaults."""
-
-    noun: ClassVar[str] = "parameter"
-
-    label: Column = Field(title="Label", description="The contract's column to predict.")
-    rounds: int = Field(default=100, ge=1, le=100_000, title="Rounds", description="Most boosting rounds.")
-    early_stopping_rounds: int | None = Field(
-        default=None,
-        ge=1,
-        title="Early stopping",
-        description="Stop when the validation score has not improved for this many rounds; unset: never.",
-    )
-    start: Literal["anew", "champion"] = Field(
-        default="anew", title="Start", description="Train anew, or go on boosting from the champion (warm start)."
-    )
 
 
 class Hub(SpecModel):
@@ -211,7 +193,7 @@ class Pipeline(SpecModel):
     contract: ContractSource = Field(
         title="Contract", description="File with the data contract (ODCS 3.1), or the contract itself."
     )
-    training: Training = Field(title="Training", description="What is predicted, and how the booster is trained.")
+    training: AnyTraining = Field(title="Training", description="What is predicted, and how the model is trained.")
     split: Split = Field(title="Split", description="Which rows are trained on and which are held out.")
     gates: Gates = Field(
         default_factory=Gates, title="Gates", description="What a model must reach before it becomes champion."

@@ -135,8 +135,8 @@ def test_a_warm_start_from_another_kind_of_model_is_refused(rows, train_alone):
     [
         ({"solver": "closed_form", "objective": "binary:logistic"}, "Take solver: newton"),
         ({"solver": "newton"}, "Take solver: closed_form"),
-        ({"solver": "closed_form", "learning_rate": 0.1}, "learning_rate is gradient_descent's"),
-        ({"momentum": 0.5}, "momentum needs a learning_rate"),
+        ({"solver": "closed_form", "learning_rate": 0.1}, "has a learning_rate, which is gradient_descent's"),
+        ({"momentum": 0.5}, "has momentum, which needs a learning_rate"),
         ({"learning_rate": 0.0}, "must be above 0"),
         ({"lambda": -1.0}, "greater than or equal to 0"),
         ({"objective": "multi:softprob"}, "reg:squarederror"),

@@ -48,7 +48,11 @@ class Averaging:
     def train(self, parameters, rows, *, sums, rounds, features, train="train", **rest):
         own = rows.add_up(AddLabels(train, parameters.digits))
         count, total = sums.sum("averaging/labels", own, bound=1 << 60).tolist()
-        return Trained(json.dumps({"mean": total / count / 10**parameters.digits}).encode(), rounds=1)
+        model = {"mean": total / count / 10**parameters.digits, "columns": list(features.names)}
+        return Trained(json.dumps(model).encode(), rounds=1)
+
+    def columns(self, model):
+        return json.loads(model)["columns"]
 
     def predict(self, model, features):
         return np.full(len(features), json.loads(model)["mean"])
@@ -60,6 +64,12 @@ class Averaging:
         mean = json.loads(model)["mean"]
         return mlflow.sklearn.log_model(DummyRegressor().fit([[0]], [mean]), **settings)
 '''
+
+
+class Columns:
+    names = ("a", "b")
+    types = ()
+    categories = ()
 
 
 @pytest.fixture
@@ -102,7 +112,7 @@ def test_an_algorithm_that_another_distribution_brings_is_found_and_trains_under
     def train(name):
         with federation.sums(name) as sums:
             rows = LocalRows(algorithm.hold({"train": Table(parts[name], parts[name][:, 0])}))
-            return algorithm.train(algorithm.parameters(digits=8), rows, sums=sums, rounds=1, features=None)
+            return algorithm.train(algorithm.parameters(digits=8), rows, sums=sums, rounds=1, features=Columns())
 
     with ThreadPoolExecutor(3) as pool:
         trained = list(pool.map(train, sorted(parts)))
@@ -128,7 +138,7 @@ def test_an_algorithm_that_cannot_be_imported_is_refused_with_the_reason(install
 def test_what_is_no_algorithm_is_refused_with_what_it_lacks(install):
     code = "class Half:\n    name = 'half'\n    kind = 'half'\n    def train(self): ...\n"
     install("lepton-half", "half = lepton_half:Half", "lepton_half", code)
-    with pytest.raises(UserError, match="lepton_half:Half has no parameters, hold, predict, log_model"):
+    with pytest.raises(UserError, match="lepton_half:Half has no parameters, hold, columns, predict, log_model"):
         find_algorithm("half")
 
 
