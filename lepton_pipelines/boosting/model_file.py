@@ -285,9 +285,11 @@ def _read_document(source: Any) -> Any:
 
 def _read_learner(learner: Mapping[str, Any]) -> Model:
     booster = learner["gradient_booster"]
-    if booster["name"] != "gbtree":
+    # XGBoost 3.4 writes dart as gbtree with a weight for each tree.
+    dropped = any(float(weight) != 1 for weight in booster.get("model", {}).get("weight_drop", ()))
+    if booster["name"] != "gbtree" or dropped:
         raise UserError(
-            f"the model's booster is {booster['name']}; training goes on from gbtree only. "
+            f"the model's booster is {'dart' if dropped else booster['name']}; training goes on from gbtree only. "
             "Train it anew with booster=gbtree."
         )
     trees = booster["model"]
