@@ -57,6 +57,11 @@ class Journal(Protocol):
         """Number of the first sum whose total is not held."""
         ...
 
+    @property
+    def next_number(self) -> int:
+        """Number after the last sum that was committed to; 0 if none was."""
+        ...
+
     def commitment(self, name: str) -> Commitment | None:
         """What was written ahead of the sum of this name."""
         ...

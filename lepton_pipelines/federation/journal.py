@@ -54,6 +54,7 @@ class RunJournal:
             raise JournalFailedError(f"the run's journal at {path} cannot be written: {error}") from error
         rows = self._database.execute("SELECT number, name, shape, bound, context, salt, plaintext FROM commitments")
         self._commitments = {row[1]: _commitment(*row) for row in rows}
+        self._next = 1 + max((one.number for one in self._commitments.values()), default=-1)
         (self._epoch,) = self._database.execute("SELECT coalesce(max(epoch), 0) FROM epochs").fetchone()
         (dropped,) = self._database.execute("SELECT coalesce(max(below), 0) FROM dropped").fetchone()
         self._held = {int(file.stem) for file in self._totals.glob("*.total")}
@@ -69,6 +70,11 @@ class RunJournal:
     def done(self) -> int:
         """Number of the first sum whose total is not held (or was, and is behind a checkpoint)."""
         return self._done
+
+    @property
+    def next_number(self) -> int:
+        """Number after the last sum that was committed to."""
+        return self._next
 
     def commitment(self, name: str) -> Commitment | None:
         """What was written ahead of the sum of this name."""
@@ -104,6 +110,7 @@ class RunJournal:
                 self._epoch = max(self._epoch, record.epoch)
             else:
                 self._commitments[record.name] = record
+                self._next = max(self._next, record.number + 1)
 
     def write_total(self, record: TotalHeld) -> None:
         """Make a total durable. Raises JournalFailedError."""

@@ -105,14 +105,16 @@ class Member:
         limit = self.manifest.dimensions.largest_sum
         if vector.size > limit:
             raise ValueError(f"sum {name!r} has {vector.size} values, the manifest allows {limit}")
-        number = self.position
+        commitment = self._journal.commitment(name)
+        # after a restart: what lies behind a checkpoint is not begun again, and a new name comes after all known ones
+        number = max(self.position, commitment.number if commitment else self._journal.next_number)
+        skipped = number > self.position
         if number >= self.manifest.dimensions.sums:
             raise ValueError(f"sum {name!r} would be number {number}, the manifest allows {number} sums")
         if self.stopped is not None or any(known.name == name for known in self._sums.values()):
             reason = self.stopped.reason if self.stopped else f"sum {name!r} was already begun: a name is used once"
             raise ValueError(reason)
-        self.position += 1
-        commitment = self._journal.commitment(name)
+        self.position = number + 1
         effects: list[Effect] = []
         known = None
         if commitment is not None:
@@ -134,7 +136,8 @@ class Member:
             one.token = self._token(commitment)
             effects.append(Write(one.token, commitment))
         if self.ready and self.floor is not None:
-            effects += self._announce(one) if number >= self.floor else self._check_floor()
+            effects += self._check_floor() if skipped or number < self.floor else []
+            effects += self._announce(one) if number >= self.floor and self.stopped is None else []
         return number, effects
 
     def finish(self, outcome: bytes) -> list[Effect]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_pipelines.identity.certificates import Certificate, TlsKey, request_certificate
-from lepton_pipelines.identity.onboarding import Admission, Request, compare_fingerprints, read_admission
+from lepton_pipelines.identity.onboarding import Admission, Request, compare_fingerprints, read_admission, read_request
 from lepton_pipelines.identity.private_files import make_private_folder, read_private, write_private
 from lepton_pipelines.identity.signing import SigningKey
 from lepton_pipelines.spec.errors import UserError
@@ -99,6 +99,26 @@ class OrganisationHome:
                 "the hub's operator, and take the answer in with: lepton org accept"
             )
         return read_admission(read_private(self.folder / "admission.json", what="the hub's admission"))
+
+    def trust(self, data: bytes, *, fingerprint: str) -> Request:
+        """Take another organisation's key, after its fingerprint was compared with that organisation itself.
+
+        data: the request file that it wrote. A hub could show keys of its own making: that is why people compare.
+        """
+        request = read_request(data)
+        compare_fingerprints(shown=request.fingerprint, told=fingerprint, whose=request.organisation)
+        known = {name: key.hex() for name, key in self.trusted().items()}
+        known[request.organisation] = request.signing_key
+        write_private(self.folder / "trusted.json", json.dumps(known, indent=1).encode(), replace=True)
+        return request
+
+    def trusted(self) -> dict[str, bytes]:
+        """Return the keys of other organisations that were compared here."""
+        path = self.folder / "trusted.json"
+        if not path.exists():
+            return {}
+        known: dict[str, str] = json.loads(read_private(path, what="the list of trusted organisations"))
+        return {name: bytes.fromhex(key) for name, key in known.items()}
 
     def credentials(self, *, now: dt.datetime | None = None) -> Credentials:
         """Return what a connection needs. Raises UserError if the certificate has expired."""

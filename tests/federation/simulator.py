@@ -85,6 +85,10 @@ class Disk:
             number += 1
         return number
 
+    @property
+    def next_number(self) -> int:
+        return 1 + max((one.number for one in self.commitments.values()), default=-1)
+
     def commitment(self, name: str) -> Commitment | None:
         return self.commitments.get(name)
 

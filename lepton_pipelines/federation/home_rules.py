@@ -1,0 +1,222 @@
+"""What an organisation checks at home before it signs a manifest: its policy, and what it took part in before.
+
+A hub relays invitations, it does not judge them. Two rules look back at earlier runs over the same data product, by
+its id and not its digest, or a daily refresh would get round them (docs/security.md shows what they prevent):
+
+- the members of two runs differ by none or by at least two: the difference of two sums whose members differ by one is
+  that one's own sum;
+- a product that changed by fewer rows than the disclosure limit is not trained on again: the difference of two sums
+  would be that of a few people.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_pipelines.federation.manifest import Manifest
+from lepton_pipelines.identity.private_files import make_private_folder
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.organisation import Policy
+
+_WEEK = 7 * 86400
+DISCLOSURE_LIMIT = 20
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, signed REAL NOT NULL, product TEXT NOT NULL, members TEXT NOT NULL, private INTEGER NOT NULL,
+    rows BLOB
+);
+CREATE TABLE IF NOT EXISTS refused (
+    run TEXT NOT NULL, at REAL NOT NULL, manifest BLOB NOT NULL, reason TEXT NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run whose manifest was signed here. rows: salted digests of its rows, or None if they were not told."""
+
+    run: str
+    signed: float
+    product: str
+    members: frozenset[str]
+    private: bool
+    rows: NDArray[np.uint64] | None
+
+
+class RunHistory:
+    """Runs that this organisation signed for, and invitations that it refused, in SQLite (0600)."""
+
+    def __init__(self, folder: Path) -> None:
+        path = make_private_folder(folder) / "history.sqlite"
+        path.touch(mode=0o600)
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.executescript(_SCHEMA)
+
+    def signed(self, manifest: Manifest, organisation: str, *, now: float | None = None) -> None:
+        """Note that the manifest was signed; before it is sent."""
+        product = manifest.products.get(organisation, "")
+        values = (manifest.run, now or time.time(), product, json.dumps(manifest.names), int(_is_private(manifest)))
+        self._database.execute(
+            "INSERT OR IGNORE INTO runs (run, signed, product, members, private) VALUES (?, ?, ?, ?, ?)", values
+        )
+
+    def trained_on(self, run: str, rows: NDArray[np.uint64]) -> None:
+        """Note the digests of a run's rows: salted at home, they tell nobody else anything."""
+        self._database.execute("UPDATE runs SET rows = ? WHERE run = ?", (np.sort(rows).tobytes(), run))
+
+    def refused(self, manifest: Manifest, reason: str, *, now: float | None = None) -> None:
+        """Note an invitation that was refused, with the reason."""
+        values = (manifest.run, now or time.time(), manifest.encoded(), reason)
+        self._database.execute("INSERT INTO refused VALUES (?, ?, ?, ?)", values)
+
+    def refusals(self) -> list[tuple[str, float, str]]:
+        """Return refused invitations: run, time, reason."""
+        return list(self._database.execute("SELECT run, at, reason FROM refused ORDER BY at"))
+
+    def runs(self) -> list[EarlierRun]:
+        """Return the runs that were signed for, oldest first."""
+        rows = self._database.execute("SELECT run, signed, product, members, private, rows FROM runs ORDER BY signed")
+        return [
+            EarlierRun(
+                run,
+                signed,
+                product,
+                frozenset(json.loads(members)),
+                bool(private),
+                None if digests is None else np.frombuffer(digests, np.uint64),
+            )
+            for run, signed, product, members, private, digests in rows
+        ]
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+
+def check_invitation(
+    manifest: Manifest,
+    *,
+    organisation: str,
+    keys: Mapping[str, bytes],
+    hub_key: bytes,
+    policy: Policy,
+    history: RunHistory,
+    spec: bytes | None = None,
+    now: float | None = None,
+) -> None:
+    """Refuse an invitation that the organisation's own rules do not allow, and note why.
+
+    keys: public keys, its own and those of members whose fingerprints were compared. hub_key: of the hub that was accepted. spec: digest of the organisation's own
+    copy of the pipeline, if it has one. Raises UserError with every reason.
+    """
+    moment = now or time.time()
+    earlier = [one for one in history.runs() if one.run != manifest.run]
+    reasons = [
+        *_identity(manifest, organisation, keys, hub_key),
+        *_against_policy(manifest, organisation, policy, earlier, moment),
+        *_against_members(manifest, organisation, earlier),
+    ]
+    if spec is not None and spec.hex() != manifest.spec:
+        reasons.append("its specification is not the one that stands here: compare the two pipeline files")
+    if reasons:
+        message = f"{organisation} refuses run {manifest.run}: " + "; ".join(reasons) + "."
+        history.refused(manifest, message, now=moment)
+        raise UserError(message)
+
+
+def check_rows(
+    manifest: Manifest, organisation: str, rows: NDArray[np.uint64], history: RunHistory, *, limit: int | None = None
+) -> None:
+    """Refuse to train again on a product that changed by a few rows only, unless privacy protects them.
+
+    rows: digests of the rows, salted with a secret of this organisation. limit: fewest rows that have to differ.
+    Raises UserError that says how many differ.
+    """
+    least = DISCLOSURE_LIMIT if limit is None else limit
+    product = manifest.products.get(organisation, "")
+    if _is_private(manifest) or not product:
+        return
+    for one in reversed(history.runs()):
+        if one.run == manifest.run or one.product != product or one.rows is None or one.private:
+            continue
+        changed = len(np.setxor1d(np.unique(rows), np.unique(one.rows), assume_unique=True))
+        if 0 < changed < least:
+            reason = (
+                f"{organisation} refuses run {manifest.run}: data product {product} differs by {changed} rows from the "
+                f"one of run {one.run}, fewer than {least}: the two models together would tell about those rows. Wait "
+                "until more rows have changed, or train with privacy."
+            )
+            history.refused(manifest, reason)
+            raise UserError(reason)
+
+
+def _identity(manifest: Manifest, organisation: str, keys: Mapping[str, bytes], hub_key: bytes) -> list[str]:
+    reasons = []
+    if organisation not in manifest.names:
+        reasons.append(f"{organisation} is not among its members")
+    for name, key in manifest.keys.items():
+        if name not in keys:
+            reasons.append(
+                f"{name}'s key was never compared here: ask {name} for its fingerprint and its request file, then run "
+                f"lepton org trust {name}.request"
+            )
+        elif keys[name] != key:
+            reasons.append(f"it has another key for {name} than the one that was compared here")
+    if bytes.fromhex(manifest.hub) != hub_key:
+        reasons.append("it is for another hub than the one that was accepted here")
+    return reasons
+
+
+def _against_policy(
+    manifest: Manifest, organisation: str, policy: Policy, earlier: list[EarlierRun], now: float
+) -> list[str]:
+    reasons = []
+    others = [name for name in manifest.names if name != organisation]
+    if policy.members is not None:
+        strangers = [name for name in others if name not in policy.members]
+        if strangers:
+            reasons.append(f"{', '.join(strangers)} is not among the members that policy.members allows")
+    if len(manifest.names) < policy.minimum_members:
+        reasons.append(f"it has {len(manifest.names)} members, policy.minimum_members is {policy.minimum_members}")
+    if policy.algorithms is not None and manifest.algorithm not in policy.algorithms:
+        reasons.append(f"it trains {manifest.algorithm}, policy.algorithms allows {', '.join(policy.algorithms)}")
+    limits = {"max_depth": policy.max_depth, "rounds": policy.max_rounds, "max_bin": policy.max_bin}
+    for name, limit in limits.items():
+        asked = manifest.parameters.get(name)
+        if limit is None:
+            continue
+        if not isinstance(asked, int) or isinstance(asked, bool) or asked > limit or asked < 1:
+            reasons.append(f"it asks for {name} {asked}, the policy allows up to {limit}")
+    recent = [one for one in earlier if now - one.signed < _WEEK]
+    if policy.runs_per_week is not None and len(recent) >= policy.runs_per_week:
+        reasons.append(
+            f"{len(recent)} runs were signed within seven days, policy.runs_per_week is {policy.runs_per_week}"
+        )
+    return reasons
+
+
+def _against_members(manifest: Manifest, organisation: str, earlier: list[EarlierRun]) -> list[str]:
+    product = manifest.products.get(organisation, "")
+    if not product or _is_private(manifest):
+        return []
+    for one in earlier:
+        differ = one.members ^ set(manifest.names)
+        if one.product == product and not one.private and len(differ) == 1:
+            (name,) = differ
+            return [
+                f"its members differ from those of run {one.run} over data product {product} by {name} alone: the two "
+                f"sums together would show {name}'s own. Let at least two members differ, or none"
+            ]
+    return []
+
+
+def _is_private(manifest: Manifest) -> bool:
+    settings: Mapping[str, int | str | bool] = manifest.privacy
+    return "epsilon" in settings
