@@ -199,11 +199,39 @@ class Registration(Figure):
 
 
 class DriftLine(Figure):
-    """A column's drift against the last run's rows."""
+    """How far a column (or the label, or the model's scores) has moved from the rows that the model learned from."""
 
     column: str
-    psi: float
-    ks: float
+    psi: float = Field(description="population stability index")
+    ks: float = Field(description="Kolmogorov–Smirnov statistic on the bins; half the summed change for categories")
+    psi_limit: float
+    ks_limit: float = Field(description="what chance alone exceeds once in a hundred times, with so many rows")
+    missing_before: float = Field(default=0.0, description="share of missing values then")
+    missing_now: float = Field(default=0.0, description="share of missing values now")
+    drifted: bool = Field(description="beyond both limits: large enough to matter, and no chance of a small sample")
+
+
+class DriftReport(Figure):
+    """Fresh rows and served predictions, compared with the rows that the model learned from."""
+
+    rows_before: int
+    rows_now: int
+    columns: list[DriftLine]
+    label: DriftLine | None = Field(default=None, description="label shift; None while there are no fresh labels")
+    scores: DriftLine | None = Field(default=None, description="drift of the model's predictions")
+    decay: Scores = Field(default_factory=dict, description="by metric: how much worse than when it was trained")
+    decay_limits: Scores = Field(default_factory=dict)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the model should be trained again; empty while it should not."""
+        lines = [line for line in (*self.columns, self.label, self.scores) if line is not None and line.drifted]
+        told = [f"{line.column} moved (PSI {line.psi:.2f}, limit {line.psi_limit:.2f})" for line in lines]
+        for metric, worse in self.decay.items():
+            limit = self.decay_limits.get(metric)
+            if limit is not None and worse > limit:
+                told.append(f"{metric} is worse by {worse:.3f}, limit {limit:.3f}")
+        return told
 
 
 class Wire(Figure):

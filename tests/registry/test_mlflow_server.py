@@ -20,7 +20,7 @@ from lepton_pipelines.registry.publishing import publish
 from lepton_pipelines.registry.tracking import open_tracking
 from lepton_pipelines.spec.errors import UserError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIGURATION = Path(__file__).parents[2] / "mlflow"
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}

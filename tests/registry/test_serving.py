@@ -34,6 +34,7 @@ def champion(tracking, publication, model_name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("categories", [False, True], ids=["numbers", "categories"])
 def test_raw_rows_get_the_probabilities_of_plain_xgboost(
     tracking, champion, trained, model_name, free_port, start, categories
@@ -66,6 +67,7 @@ def test_raw_rows_get_the_probabilities_of_plain_xgboost(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_new_champion_is_picked_up_without_a_hand(tracking, champion, publication, trained, model_name, free_port):
     champion()
     port, stop = free_port(), threading.Event()
