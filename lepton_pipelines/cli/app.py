@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lepton_pipelines.cli import data, ledger, model
+from lepton_pipelines.cli import data, hub, ledger, model, org
 from lepton_pipelines.spec.errors import UserError
 
 app = typer.Typer(
@@ -86,6 +86,8 @@ def demo(var: Folder = Path("var")) -> None:
     command.demo(var=var)
 
 
+app.add_typer(hub.app)
+app.add_typer(org.app)
 app.add_typer(ledger.app)
 app.add_typer(model.app, name="model")
 

@@ -113,8 +113,9 @@ def check_invitation(
 ) -> None:
     """Refuse an invitation that the organisation's own rules do not allow, and note why.
 
-    keys: public keys, its own and those of members whose fingerprints were compared. hub_key: of the hub that was accepted. spec: digest of the organisation's own
-    copy of the pipeline, if it has one. Raises UserError with every reason.
+    keys: public keys, its own and those of members whose fingerprints were compared. hub_key: of the hub that was
+    accepted. spec: digest of the organisation's own copy of the pipeline, if it has one.
+    Raises UserError with every reason.
     """
     moment = now or time.time()
     earlier = [one for one in history.runs() if one.run != manifest.run]

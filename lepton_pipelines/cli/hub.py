@@ -1,0 +1,132 @@
+"""`lepton hub`: the relay's own commands, for its operator."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lepton_pipelines.spec.errors import UserError
+
+app = typer.Typer(
+    name="hub", help="Run the hub: the relay that organisations dial.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Home = Annotated[Path, typer.Option("--home", help="The hub's folder: keys, members, log. Nobody else reads it.")]
+HOME = Path("hub")
+
+
+@app.command()
+def init(
+    address: Annotated[str, typer.Argument(help="host:port that organisations will dial.")],
+    home: Home = HOME,
+) -> None:
+    """Create the hub's keys and its authority, at home, and show its fingerprint."""
+    from lepton_pipelines.identity.hub_home import HubHome
+
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"{address} is not host:port, as in hub.example.org:7443.")
+    hub = HubHome.create(home, address)
+    typer.echo(f"the hub's keys are in {home}, readable by their owner alone")
+    typer.echo(f"fingerprint  {hub.fingerprint}")
+    typer.echo("Read it out to every organisation over a channel other than this file's.")
+
+
+@app.command()
+def admit(
+    request: Annotated[Path, typer.Argument(exists=True, help="The file that `lepton org request` wrote.")],
+    fingerprint: Annotated[
+        str | None, typer.Option(help="As the organisation read it out; asked for if not given.", show_default=False)
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=90, help="How long the certificate lives.")] = 90,
+    home: Home = HOME,
+) -> None:
+    """Certify an organisation after its fingerprint was compared, and write the answer beside its request."""
+    import datetime as dt
+
+    from lepton_pipelines.identity.hub_home import HubHome
+    from lepton_pipelines.identity.onboarding import read_request
+
+    asked = read_request(request.read_bytes())
+    told = fingerprint or typer.prompt(f"fingerprint, as {asked.organisation} reads it out", type=str)
+    admission = HubHome(home).admit(asked, fingerprint=told, lifetime=dt.timedelta(days=days))
+    answer = request.with_name(f"{asked.organisation}.admission")
+    answer.write_text(admission.model_dump_json(indent=1))
+    typer.echo(f"{asked.organisation} is admitted for {days} days. Send it {answer}; nothing in it is secret.")
+
+
+@app.command()
+def revoke(
+    organisation: Annotated[str, typer.Argument(help="Whom to shut out.")],
+    reason: Annotated[str, typer.Option(help="What the organisation is told.")],
+    home: Home = HOME,
+) -> None:
+    """Shut an organisation out from its next call on; admitting it anew lets it in again."""
+    from lepton_pipelines.identity.hub_home import HubHome
+
+    HubHome(home).revoke(organisation, reason)
+    typer.echo(f"{organisation} is shut out: {reason}")
+
+
+@app.command()
+def serve(
+    listen: Annotated[str, typer.Option(help="Address to listen on.")] = "[::]:7443",
+    home: Home = HOME,
+) -> None:
+    """Relay statements and add up masked vectors until stopped; go on with runs from the log."""
+    import logging
+
+    from lepton_pipelines.federation.grpc_hub import HubServer
+    from lepton_pipelines.identity.hub_home import HubHome
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    server = HubServer(HubHome(home), listen=listen)
+    stopping = _stop_on_signals(server)
+    server.start()
+    typer.echo(f"listening on port {server.port}")
+    server.wait()
+    stopping.join()
+
+
+@app.command()
+def status(home: Home = HOME) -> None:
+    """Show whom the hub admitted, and the runs in its log."""
+    import datetime as dt
+
+    from lepton_pipelines.federation.hub_log import HubLog
+    from lepton_pipelines.federation.manifest import read_manifest
+    from lepton_pipelines.identity.hub_home import HubHome
+
+    hub = HubHome(home)
+    typer.echo(f"fingerprint  {hub.fingerprint}")
+    now = dt.datetime.now(dt.UTC)
+    for member in hub.members():
+        left = (member.expires - now).days
+        state = f"shut out: {member.revoked}" if member.revoked else f"certificate for {left} more days"
+        typer.echo(f"  {member.name:<20} {state}")
+    log = HubLog(home)
+    for run, encoded in log.runs():
+        states = [record for record in log.records(run) if record.envelope is None]
+        manifest = read_manifest(encoded)
+        where = f"{states[-1].state}, key epoch {states[-1].epoch}" if states else "inviting"
+        typer.echo(f"  run {run}: {where}; {', '.join(manifest.names)}")
+    log.close()
+    hub.close()
+
+
+def _stop_on_signals(server: Any) -> Any:
+    """Stop in a thread of its own: a signal handler must not wait."""
+    import threading
+
+    asked = threading.Event()
+
+    def stop() -> None:
+        asked.wait()
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    thread = threading.Thread(target=stop, name="stopping the hub")
+    thread.start()
+    return thread
