@@ -159,6 +159,8 @@ def check(evidence: Evidence, log: Verifier | None = None) -> Finding:
 def _check_split_view(evidence: SplitView, log: Verifier) -> Finding:
     smaller, larger = _head(evidence.smaller, log), _head(evidence.larger, log)
     if smaller.size == larger.size:
+        if evidence.root_of_larger is not None or evidence.proof:
+            raise ProofRefused("two heads of one size need no proof between them: the evidence was changed")
         differ = smaller.root != larger.root
     elif smaller.size > larger.size or evidence.root_of_larger is None:
         raise ProofRefused("the evidence names its heads in the wrong order, or lacks the root that shows the split")
@@ -202,7 +204,8 @@ def _check_foreign_entries(evidence: ForeignEntries, log: Verifier) -> Finding:
         raise ProofRefused("the entries do lead to the head: this is no evidence of anything")
     return Finding(
         f"the {len(evidence.entries)} entries that were sent along do not lead to the head of {presented.size} entries",
-        f"who changed them: {log.name}, which signed the head but not the entries, or someone on the way",
+        f"that they were sent: that is {evidence.found_by}'s word. If so, who changed them: {log.name}, which signed "
+        "the head but not the entries, or someone on the way",
     )
 
 
@@ -214,7 +217,7 @@ def _check_changed_file(evidence: ChangedFile, log: Verifier) -> Finding:
         raise ProofRefused("the entry is the one under the head: this is no evidence of anything")
     return Finding(
         f"entry {evidence.index} in the files of {evidence.found_by} is not the one that {log.name} signed for",
-        "who changed the file, or whether the disk did",
+        f"that the file held it: that is {evidence.found_by}'s word; nor who changed it, or whether the disk did",
     )
 
 

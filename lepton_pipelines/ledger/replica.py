@@ -5,6 +5,7 @@ Whatever contradicts what it saw becomes an evidence file in its folder, and an 
 """
 
 import base64
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ class Replica:
         self.signer = signer
         self.log = log
         self._own_check = own_check
+        self._lock = threading.RLock()
         self.store = LedgerStore(folder)
         try:
             self._pin()
@@ -80,6 +82,10 @@ class Replica:
         """
         note = Note.parse(extension.note)
         head = open_head(note, self.log)
+        with self._lock:
+            return self._extend(extension, note, head)
+
+    def _extend(self, extension: Extension, note: Note, head: Checkpoint) -> Signature:
         if head.size < self.size:
             raise self._shortened(note, head)
         if extension.first > self.size:
@@ -99,12 +105,13 @@ class Replica:
         member in `required`: a hub that shows others another log cannot bring these cosignatures.
         """
         cosigned = Note.parse(note)
-        if self.store.note is None or cosigned.text != self.store.note.text:
-            raise ProofRefused(f"{self.signer.name}: the cosigned head is not the one that this replica cosigned")
-        for name in required:
-            if name != self.signer.name:
-                self._check_cosigned_by(cosigned, name)
-        self.store.confirm(cosigned)
+        with self._lock:
+            if self.store.note is None or cosigned.text != self.store.note.text:
+                raise ProofRefused(f"{self.signer.name}: the cosigned head is not the one that this replica cosigned")
+            for name in required:
+                if name != self.signer.name:
+                    self._check_cosigned_by(cosigned, name)
+            self.store.confirm(cosigned)
 
     def compare(self, note: str) -> None:
         """Compare with a head that another member has seen. Raises LedgerForked, with evidence, if they disagree.
@@ -127,8 +134,9 @@ class Replica:
 
     def close(self) -> None:
         """Publish what is new as tiles, list the members' keys, and give the folder back."""
-        write_policy(self.folder, Policy.of(self.log, self.history.members.verifiers()))
-        self.store.close()
+        with self._lock:
+            write_policy(self.folder, Policy.of(self.log, self.history.members.verifiers()))
+            self.store.close()
 
     def _pin(self) -> None:
         path = self.folder / FILE_NAME

@@ -158,7 +158,7 @@ class Sequencer:
                 line = self._lines[name] = _Line(name)
             asked[name] = line.put(question)
         answers: dict[str, Any] = {}
-        silent = []
+        silent, refusals = [], []
         for name, answer in asked.items():
             try:
                 value, error = answer.get(timeout=max(0.0, until - time.monotonic()))
@@ -166,8 +166,10 @@ class Sequencer:
                 silent.append(name)
                 continue
             if error is not None:
-                raise error
+                refusals.append(error)
             answers[name] = value
+        if refusals:
+            raise refusals[0]
         if silent:
             raise WitnessSilent(
                 f"no cosignature of the head of {self.size} entries from {', '.join(silent)}: the run waits. "

@@ -65,11 +65,12 @@ def verify_ledger(
     if view.note is None:
         raise LedgerError(f"{folder} holds no entries: there is nothing to verify")
     head = open_head(view.note, trusted.log)
-    notes = dict(view.heads()) | {view.published: view.note} if view.published == view.size else dict(view.heads())
+    notes = dict(view.heads())
     published = {size: open_head(note, trusted.log) for size, note in notes.items()}
     history = _recompute(view, trusted.log, published, evidence, progress)
     keys = [*history.members.every_key(), *trusted.witnesses.values()]
-    signed = {size: cosigners(note, keys) for size, note in (notes | {head.size: view.note}).items()}
+    signed = {size: cosigners(note, keys) for size, note in notes.items()}
+    signed[head.size] = signed.get(head.size, {}) | cosigners(view.note, keys)
     verified = Verified(folder, trusted, view, history, head, signed)
     _check_policy(verified, given=policy is not None)
     _say(verified, given=policy is not None)
