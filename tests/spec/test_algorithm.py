@@ -1,8 +1,10 @@
 """Algorithms are found by entry point: ours, and one that another distribution brings."""
 
 import importlib
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,58 +14,9 @@ from lepton_pipelines.linear.rows import LocalRows, Table
 from lepton_pipelines.spec.algorithm import Algorithm, _load, algorithm_names, find_algorithm
 from lepton_pipelines.spec.errors import UserError
 
-AVERAGING = '''
-"""Predicts the mean label: the smallest algorithm there is."""
-
-import json
-
-import numpy as np
-from pydantic import Field
-
-from lepton_pipelines.spec.algorithm import Trained
-from lepton_pipelines.spec.fields import SpecModel
-
-
-class Parameters(SpecModel):
-    digits: int = Field(6, ge=0, le=9, title="Digits", description="Decimal places that labels are counted with.")
-
-
-class AddLabels:
-    def __init__(self, train, digits):
-        self.train, self.digits = train, digits
-
-    def run(self, shard):
-        label = shard[self.train].label
-        return np.array([len(label), np.rint(label * 10**self.digits).astype(np.int64).sum()])
-
-
-class Averaging:
-    name = "averaging"
-    kind = "averaging"
-    parameters = Parameters
-
-    def hold(self, sets):
-        return dict(sets)
-
-    def train(self, parameters, rows, *, sums, rounds, features, train="train", **rest):
-        own = rows.add_up(AddLabels(train, parameters.digits))
-        count, total = sums.sum("averaging/labels", own, bound=1 << 60).tolist()
-        model = {"mean": total / count / 10**parameters.digits, "columns": list(features.names)}
-        return Trained(json.dumps(model).encode(), rounds=1)
-
-    def columns(self, model):
-        return json.loads(model)["columns"]
-
-    def predict(self, model, features):
-        return np.full(len(features), json.loads(model)["mean"])
-
-    def log_model(self, model, **settings):
-        import mlflow.sklearn
-        from sklearn.dummy import DummyRegressor
-
-        mean = json.loads(model)["mean"]
-        return mlflow.sklearn.log_model(DummyRegressor().fit([[0]], [mean]), **settings)
-'''
+PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text(encoding="utf-8")
+# The whole algorithm that the page shows.
+AVERAGING = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[0]
 
 
 class Columns:
