@@ -1,6 +1,13 @@
 """What every test may use."""
 
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,3 +20,41 @@ def shared_data() -> Path:
     if not (folder / "heart-disease").is_dir():
         pytest.skip(f"no public data sets at {folder}: set LEPTON_DATA_MIRROR to a folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory) -> Iterator[str]:
+    """The API address of a Prefect server with a database of its own."""
+    home = tmp_path_factory.mktemp("prefect-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/api"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [Path(sys.executable).with_name("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (home / "log.txt").open("w") as log:
+        server = subprocess.Popen(
+            command,
+            env={**kept, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            _wait_until_it_answers(f"{address}/health", server, home / "log.txt")
+            yield address
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _wait_until_it_answers(address: str, server: "subprocess.Popen[bytes]", log: Path, seconds: float = 180) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            pytest.fail(f"the server ended with {server.returncode}: {log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(address, timeout=5):  # noqa: S310 - our own
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    pytest.fail(f"{address} does not answer: {log.read_text()[-2000:]}")

@@ -103,7 +103,6 @@ def run_command_line() -> None:
         complain(error)
         code = 2
     except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
         code = 130
     except typer.Exit as end:
         code = end.exit_code

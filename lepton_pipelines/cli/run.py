@@ -4,6 +4,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
 
 from lepton_pipelines.cli.embedded import (
     EmbeddedServer,
@@ -15,6 +18,9 @@ from lepton_pipelines.cli.embedded import (
 )
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.fields import did_you_mean
+
+if TYPE_CHECKING:
+    from lepton_pipelines.organisation.folder import RunFolder
 
 LOG_FILE = "log.txt"
 DELIVER_SECONDS = 10.0
@@ -50,10 +56,21 @@ def run(spec: Path | None, *, resume: str | None, var: Path, noun: str = "organi
         try:
             with native_errors_to(log), listening(run_id, view), view:
                 evaluation = federated_retrain(pipeline=pipeline, var=var, run=run_id)
+        except KeyboardInterrupt:
+            say_how_to_go_on(folder, pipeline.members)
+            raise
         finally:
             if folder.path.is_dir():
                 folder.write(LOG_FILE, log.read_bytes())
         show(console, evaluation, report=folder.path / "report.html", var=var, noun=noun, plural=plural)
+
+
+def say_how_to_go_on(folder: "RunFolder", members: list[str]) -> None:
+    """After Ctrl-C: a run that has trees can go on; one that has none leaves nothing."""
+    if any(folder.of(name).rounds() for name in members):
+        typer.echo(f"The run was stopped. Go on at its last tree with: lepton run --resume {folder.run_id}", err=True)
+    else:
+        folder.discard()
 
 
 def spec_of(var: Path, run_id: str) -> Path:

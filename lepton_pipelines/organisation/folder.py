@@ -35,7 +35,7 @@ class RunFolder:
     def create(self) -> None:
         """Make the folder, readable by its owner only. Raises UserError if it cannot be written."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+            make_private(self.path)
             self.path.chmod(PRIVATE)
         except OSError as error:
             raise UserError(cannot_write(self.path, error)) from error
@@ -84,7 +84,7 @@ def write_private(path: Path, content: str | bytes) -> Path:
     data = content.encode() if isinstance(content, str) else content
     temporary: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+        make_private(path.parent)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -96,6 +96,13 @@ def write_private(path: Path, content: str | bytes) -> Path:
             Path(temporary).unlink(missing_ok=True)
         raise UserError(cannot_write(path, error)) from error
     return path
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder and those around it that are missing, each its owner's alone."""
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(exist_ok=True, mode=PRIVATE)
 
 
 def check_writable(var: Path) -> None:
