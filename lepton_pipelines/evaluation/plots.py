@@ -139,19 +139,12 @@ def learning_curve(evaluation: Evaluation, metric: str) -> str:
     from matplotlib.ticker import MaxNLocator
 
     with _axes(WIDE, f"{metric_name(metric)} after each round") as (axes, svg):
+        ends: dict[str, tuple[int, float]] = {}
         for organisation in evaluation.organisations:
             scores = (organisation.history or {}).get("valid", {}).get(metric, [])
             if scores:
                 axes.plot(range(1, len(scores) + 1), scores, color=MUTED, linewidth=0.8, alpha=0.7)
-                axes.annotate(
-                    organisation.name,
-                    (len(scores), scores[-1]),
-                    xytext=(4, 0),
-                    textcoords="offset points",
-                    color=MUTED,
-                    fontsize=8,
-                    va="center",
-                )
+                ends[organisation.name] = (len(scores), scores[-1])
         names = {"train": "training rows", "valid": "validation rows", "test": "test rows"}
         lines = [(rows, by[metric]) for rows, by in evaluation.history.items() if metric in by]
         for place, (rows, scores) in enumerate(lines):
@@ -179,9 +172,22 @@ def learning_curve(evaluation: Evaluation, metric: str) -> str:
         axes.set_xlabel("round")
         axes.set_ylabel(metric_name(metric))
         axes.margins(x=0.02)
+        _name_ends(axes, ends)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
         return svg()
+
+
+def _name_ends(axes: "Axes", ends: dict[str, tuple[int, float]]) -> None:
+    """Write names beside the ends of lines, from below upwards and far enough apart to be read."""
+    low, high = axes.get_ylim()
+    apart, lowest = (high - low) * 0.065, low
+    for name, (x, y) in sorted(ends.items(), key=lambda end: end[1][1]):
+        place = max(y, lowest)
+        axes.annotate(
+            name, (x, place), (4, 0), textcoords="offset points", color=MUTED, fontsize=8, va="center", clip_on=False
+        )
+        lowest = place + apart
 
 
 def roc(curves: dict[str, Curve], auc: float | None) -> str:
@@ -248,7 +254,7 @@ def confusion(table: Confusion) -> str:
         axes.imshow(shares, cmap=HEAT, vmin=0, vmax=1.15)
         for (row, column), count in np.ndenumerate(counts):
             text = f"{count:,.0f}\n{shares[row, column]:.0%}" if len(counts) <= 6 else f"{count:,.0f}"
-            colour = "#ffffff" if shares[row, column] > 0.55 else "#0b1726"
+            colour = "#ffffff" if shares[row, column] > 0.7 else "#0b1726"
             axes.text(column, row, text, ha="center", va="center", color=colour)
         axes.set_xticks(range(len(counts)), table.classes)
         axes.set_yticks(range(len(counts)), table.classes)

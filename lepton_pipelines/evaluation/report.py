@@ -84,7 +84,8 @@ def verdict(evaluation: Evaluation) -> Finding:
     failed = [gate for gate in evaluation.gates if not gate.passed]
     decision = evaluation.registration.decision if evaluation.registration else ""
     if failed:
-        count = f"{len(failed)} of {len(evaluation.gates)} gates failed"
+        one = len(evaluation.gates) == 1
+        count = "its one gate failed" if one else f"{len(failed)} of {len(evaluation.gates)} gates failed"
         return Finding("May it be used?", f"Not to be used: {count}", decision, "fail")
     if not evaluation.gates:
         return Finding("May it be used?", "No gates are set: nobody has said what it must reach", decision, "note")

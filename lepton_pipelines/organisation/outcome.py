@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from lepton_pipelines.boosting.edges import SMALLEST_BIN
+from lepton_pipelines.evaluation.plots import draw
 from lepton_pipelines.evaluation.report import render
 from lepton_pipelines.evaluation.result import (
     Evaluation,
@@ -25,7 +26,7 @@ from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.reports import PartReport
 from lepton_pipelines.registry.gates import Candidate, GateResult, decide
 from lepton_pipelines.registry.promotion import Decision, settle
-from lepton_pipelines.registry.publishing import Publication, Published, RowsUsed, publish
+from lepton_pipelines.registry.publishing import Publication, Published, RowsUsed, attach, publish
 from lepton_pipelines.registry.signature import InputColumn
 from lepton_pipelines.registry.tracking import Tracking
 from lepton_pipelines.spec.contract import Column, Contract
@@ -176,13 +177,13 @@ def assemble(
 
 def record(folder: RunFolder, evaluation: Evaluation, published: Published, tracking: Tracking) -> str:
     """Write report and figures into the run's folder and beside the model in MLflow; return the report's path."""
-    page = render(evaluation)
+    plots = draw(evaluation)
+    page = render(evaluation, plots)
     figures = evaluation.model_dump_json(indent=2)
     path = folder.write(REPORT_FILE, page)
     folder.write(RESULTS_FILE, figures)
-    client = tracking.client()
-    client.log_text(published.mlflow_run_id, page, REPORT_FILE)
-    client.log_text(published.mlflow_run_id, figures, RESULTS_FILE)
+    files = {f"plots/{name}.svg": drawn for name, drawn in plots.items()}
+    attach(tracking, published, {REPORT_FILE: page, RESULTS_FILE: figures, **files})
     return str(path)
 
 

@@ -58,7 +58,7 @@ def publish_version(tracking: Tracking, publication: Publication) -> Published:
         run_id = _run(client, tracking, publication)
         with _closing(client, run_id):
             _log_figures(client, run_id, publication)
-            _log_files(client, run_id, publication.files if _is_xgboost(publication) else files_of(publication))
+            log_files(client, run_id, publication.files if _is_xgboost(publication) else files_of(publication))
             with tracking.as_current():
                 number = _version(client, run_id, publication, digest)
                 _load_back(f"models:/{publication.registered_model}/{number}", publication)
@@ -196,7 +196,7 @@ def _dataset_input(rows: RowsUsed) -> Any:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", rows.context)])
 
 
-def _log_files(client: "MlflowClient", run_id: str, files: Mapping[str, str | bytes]) -> None:
+def log_files(client: "MlflowClient", run_id: str, files: Mapping[str, str | bytes]) -> None:
     """Write the report, plots and whatever else belongs to the run as its artifacts."""
     if not files:
         return

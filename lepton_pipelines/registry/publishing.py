@@ -84,3 +84,13 @@ def publish(tracking: Tracking, publication: Publication) -> Published:
     from lepton_pipelines.registry.model_version import publish_version
 
     return publish_version(tracking, publication)
+
+
+def attach(tracking: Tracking, published: Published, files: Mapping[str, str | bytes]) -> None:
+    """Put files among the artifacts of a published run: the report and its plots, which tell of gates and decision.
+
+    files: {path below the run's artifacts: content}. Doing it twice writes the same files again.
+    """
+    from lepton_pipelines.registry.model_version import log_files
+
+    log_files(tracking.client(), published.mlflow_run_id, files)

@@ -7,7 +7,7 @@ import pytest
 import xgboost
 
 from lepton_pipelines.registry import model_version
-from lepton_pipelines.registry.publishing import publish
+from lepton_pipelines.registry.publishing import attach, publish
 from lepton_pipelines.registry.signature import InputColumn, input_example, signature_of
 from lepton_pipelines.spec.errors import UserError
 
@@ -93,7 +93,7 @@ def test_two_runs_are_two_versions(tracking, publication):
     assert first.mlflow_run_id != second.mlflow_run_id
 
 
-@pytest.mark.parametrize("step", ["_log_files", "_log_model", "_load_back"])
+@pytest.mark.parametrize("step", ["log_files", "_log_model", "_load_back"])
 def test_publishing_goes_on_where_it_was_interrupted(tracking, publication, model_name, monkeypatch, step):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -149,3 +149,16 @@ def test_the_input_example_is_made_up_from_the_contract():
     signature = signature_of(columns, outputs=3)
     assert [column.type.name for column in signature.inputs] == ["double", "double", "long", "string", "double"]
     assert signature.outputs.inputs[0].shape == (-1, 3)
+
+
+def test_files_can_be_attached_after_the_decision(tracking, publication):
+    published = publish(tracking, publication())
+    for _ in range(2):
+        attach(tracking, published, {"report.html": "<p>champion</p>", "plots/shap.svg": "<svg/>"})
+    client = tracking.client()
+    assert {one.path for one in client.list_artifacts(published.mlflow_run_id, "plots")} == {
+        "plots/roc.svg",
+        "plots/shap.svg",
+    }
+    with tracking.as_current():
+        assert mlflow.artifacts.load_text(f"runs:/{published.mlflow_run_id}/report.html") == "<p>champion</p>"
