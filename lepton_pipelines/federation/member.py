@@ -116,7 +116,7 @@ class Member:
             raise ValueError(reason)
         self.position = number + 1
         effects: list[Effect] = []
-        known = None
+        known, kept = None, commitment is not None
         if commitment is not None:
             changed = same_plaintext(commitment, number, vector, bound, context)
             if changed:
@@ -132,7 +132,7 @@ class Member:
             one.total, one.vector = known, vector.copy()
             effects.append(Deliver(number, known))
             self._forget()
-        else:
+        elif not kept:
             one.token = self._token(commitment)
             effects.append(Write(one.token, commitment))
         if self.ready and self.floor is not None:

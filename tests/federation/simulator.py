@@ -98,6 +98,7 @@ class Disk:
     def write(self, record: object) -> None:
         match record:
             case Commitment():
+                assert record.name not in self.commitments, "a commitment was written twice"
                 self.commitments[record.name] = record
             case EpochOpened():
                 self.epoch = record.epoch
