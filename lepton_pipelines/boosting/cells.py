@@ -109,7 +109,9 @@ class CountCells:
         ones = np.ones(stop - start, np.int64)
         if not len(weight):
             return np.stack([ones, ones * round(self.weight_scale)])
-        return np.stack([ones, np.rint(weight[start:stop].astype(np.float64) * self.weight_scale).astype(np.int64)])
+        units = np.rint(weight[start:stop].astype(np.float64) * self.weight_scale).astype(np.int64)
+        # Rows without weight make no edges, as if they were not there.
+        return np.stack([(weight[start:stop] > 0).astype(np.int64), units])
 
     def _tables(self) -> Sequence[Int32Array]:
         nothing = np.zeros((1, 1), np.int32)
@@ -149,7 +151,8 @@ def _count_cells(
                 cell, part = np.int64(f), np.int64(0)
                 if x != x:
                     if steps == 0:
-                        for m in range(measures):
+                        missing[0, f] += 1
+                        for m in range(1, measures):
                             missing[m, f] += measure[m, r]
                     continue
                 if categorical[f]:
@@ -170,5 +173,7 @@ def _count_cells(
                         cell, part = np.int64(fifth[cell, part]), key & 15
                     if cell < 0:
                         continue
-                for m in range(measures):
+                # A code is known, and a value missing, even if only rows without weight have it.
+                counts[0, cell, part] += 1 if categorical[f] else measure[0, r]
+                for m in range(1, measures):
                     counts[m, cell, part] += measure[m, r]

@@ -169,6 +169,11 @@ def other(change):
     return json.dumps(document).encode()
 
 
+def stock(booster, **params):
+    data = xgboost.DMatrix(FRAME[["number"]], BINARY)
+    return xgboost.train({"booster": booster, "verbosity": 0, **params}, data, 3)
+
+
 def set_in(*path, value):
     def change(document):
         for step in path[:-1]:
