@@ -1,0 +1,145 @@
+"""What an organisation refuses at home, and what the refused runs would have given away."""
+
+import numpy as np
+import pytest
+
+from lepton_pipelines.federation.home_rules import RunHistory, check_invitation, check_rows
+from lepton_pipelines.federation.in_process import InProcessFederation
+from lepton_pipelines.federation.manifest import Manifest, Member
+from lepton_pipelines.identity.signing import SigningKey
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.organisation import Policy
+
+KEYS = {name: SigningKey.generate().public for name in ("east", "harbour", "north", "south", "valley")}
+HUB = SigningKey.generate().public
+DAY = 86400.0
+
+
+def manifest(run="r-1", members=("harbour", "north", "valley"), **fields):
+    parties = tuple(Member(name=n, key=KEYS[n].hex(), product=f"{n}/patients") for n in sorted(members))
+    usual = {"spec": "00" * 32, "contract": "11" * 32, "code": "test", "parameters": {"max_depth": 4, "rounds": 60}}
+    return Manifest(run=run, hub=HUB.hex(), members=parties, **{**usual, **fields})
+
+
+@pytest.fixture
+def history(tmp_path):
+    kept = RunHistory(tmp_path / "north")
+    yield kept
+    kept.close()
+
+
+def check(asked, history, policy=None, **settings):
+    usual = {"organisation": "north", "keys": KEYS, "hub_key": HUB, "now": 100 * DAY}
+    check_invitation(asked, policy=policy or Policy(), history=history, **{**usual, **settings})
+
+
+@pytest.mark.parametrize(
+    ("asked", "policy", "reason"),
+    [
+        ({}, {"members": ["valley"]}, "harbour is not among the members that policy.members allows"),
+        ({}, {"minimum_members": 4}, "it has 3 members, policy.minimum_members is 4"),
+        ({"algorithm": "linear"}, {"algorithms": ["boosting"]}, "it trains linear, policy.algorithms allows boosting"),
+        ({"parameters": {"max_depth": 9}}, {"max_depth": 8}, "it asks for max_depth 9, the policy allows up to 8"),
+        ({"parameters": {}}, {"max_depth": 8}, "it asks for max_depth None, the policy allows up to 8"),
+        ({"parameters": {"rounds": 500}}, {"max_rounds": 100}, "it asks for rounds 500, the policy allows up to 100"),
+        ({"parameters": {"max_bin": 512}}, {"max_bin": 256}, "it asks for max_bin 512, the policy allows up to 256"),
+    ],
+)
+def test_an_invitation_outside_the_policy_is_refused_with_the_reason_and_noted(history, asked, policy, reason):
+    with pytest.raises(UserError, match=reason):
+        check(manifest(**asked), history, Policy(**policy))
+    ((run, _, noted),) = history.refusals()
+    assert run == "r-1" and reason in noted
+    check(manifest(), history, Policy(members=["harbour", "valley"], max_depth=8, max_rounds=100))
+
+
+def test_more_runs_than_the_policy_allows_in_a_week_are_refused(history):
+    for number, day in enumerate((80, 95, 99)):
+        history.signed(manifest(f"r-{number}"), "north", now=day * DAY)
+    check(manifest("r-9"), history, Policy(runs_per_week=3))
+    with pytest.raises(UserError, match=r"2 runs were signed within seven days, policy.runs_per_week is 2"):
+        check(manifest("r-9"), history, Policy(runs_per_week=2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"keys": {"north": KEYS["north"], "harbour": KEYS["harbour"]}}, "valley's key was never compared here"),
+        ({"keys": {**KEYS, "valley": KEYS["east"]}}, "another key for valley than the one that was compared here"),
+        ({"keys": {**KEYS, "north": KEYS["east"]}}, "another key for north than the one that was compared here"),
+        ({"hub_key": KEYS["east"]}, "another hub than the one that was accepted here"),
+        ({"spec": b"\x07" * 32}, "its specification is not the one that stands here"),
+        ({"organisation": "east"}, "east is not among its members"),
+    ],
+)
+def test_a_manifest_with_other_keys_hub_or_pipeline_is_refused(history, settings, reason):
+    with pytest.raises(UserError, match=reason):
+        check(manifest(), history, **settings)
+
+
+FIVE = ("east", "harbour", "north", "south", "valley")
+
+
+@pytest.mark.parametrize(
+    ("members", "allowed"),
+    [
+        (FIVE, True),
+        (("east", "harbour", "north", "south"), False),
+        (("east", "harbour", "north"), True),
+    ],
+)
+def test_members_of_two_runs_over_a_product_differ_by_none_or_at_least_two(history, members, allowed):
+    history.signed(manifest("r-1", FIVE), "north", now=DAY)
+    if allowed:
+        check(manifest("r-2", members), history)
+        return
+    with pytest.raises(UserError, match=r"differ from those of run r-1 .* by valley alone"):
+        check(manifest("r-2", members), history)
+    check(manifest("r-2", members, privacy={"epsilon": "1"}), history)
+
+
+def test_the_refused_members_would_have_given_away_an_organisations_histogram():
+    random = np.random.default_rng(0)
+    histograms = {name: random.integers(0, 500, 64) for name in FIVE}
+
+    def total(members):
+        federation = InProcessFederation(members)
+        pending = [federation.sums(name).start("root", histograms[name], bound=10_000) for name in members]
+        totals = [one.result() for one in pending]
+        federation.close()
+        return totals[0]
+
+    with_valley, without = total(FIVE), total(FIVE[:-1])
+    np.testing.assert_array_equal(with_valley - without, histograms["valley"])  # cell for cell: all of it
+
+    two_less = total(FIVE[:-2])
+    mixed = with_valley - two_less
+    np.testing.assert_array_equal(mixed, histograms["valley"] + histograms["south"])
+    assert (mixed != histograms["valley"]).mean() > 0.95
+
+
+def test_a_product_that_changed_by_a_few_rows_is_not_trained_on_again(history):
+    rows = np.random.default_rng(1).integers(0, 2**63, 1_000, np.uint64)
+    history.signed(manifest("r-1"), "north")
+    history.trained_on("r-1", rows)
+
+    check_rows(manifest("r-2"), "north", rows, history)  # the same rows: nothing to subtract
+    with pytest.raises(UserError, match="differs by 3 rows from the one of run r-1, fewer than 20"):
+        check_rows(manifest("r-2"), "north", rows[3:], history)
+    with pytest.raises(UserError, match="differs by 19 rows"):
+        check_rows(manifest("r-2"), "north", np.concatenate([rows, np.arange(19, dtype=np.uint64)]), history)
+    check_rows(manifest("r-2"), "north", rows[20:], history)
+    check_rows(manifest("r-2", privacy={"epsilon": "1"}), "north", rows[3:], history)
+    assert len(history.refusals()) == 2
+
+
+def test_the_refused_retrain_would_have_given_away_the_new_patients():
+    random = np.random.default_rng(2)
+    codes, gradients = random.integers(0, 8, 1_000), random.integers(-99, 99, 1_000)
+
+    def histogram(rows):
+        return np.bincount(codes[rows], gradients[rows], 8).astype(np.int64)
+
+    before, after = histogram(np.arange(999)), histogram(np.arange(1_000))
+    told = after - before  # what anyone with both totals can compute
+    assert np.count_nonzero(told) == 1 and told[codes[999]] == gradients[999]
