@@ -1,8 +1,10 @@
 """XGBoost's parameters: its names and defaults are taken, everything else is refused with what to do."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import xgboost
@@ -138,3 +140,9 @@ def test_reading_parameters_needs_neither_numpy_nor_xgboost():
         "BoosterParameters.read({'eta': 0.1}); sys.exit(any(m in sys.modules for m in ('numpy', 'xgboost', 'numba')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_page_on_parameters_names_every_one():
+    page = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text()
+    named = set(re.findall(r"`([^`]+)`", page))
+    assert {*BoosterParameters.model_fields, *ALIASES, *REFUSED, *OBJECTIVES, *REFUSED_OBJECTIVES} <= named
