@@ -41,8 +41,6 @@ LONGEST_DIGEST = 36
 
 def publish_version(tracking: Tracking, publication: Publication) -> Published:
     """Do what `publishing.publish` promises."""
-    from mlflow.exceptions import MlflowException
-
     client = tracking.client()
     digest = hashlib.sha256(publication.model).hexdigest()
     try:
@@ -64,12 +62,22 @@ def publish_version(tracking: Tracking, publication: Publication) -> Published:
                 _load_back(f"models:/{publication.registered_model}/{number}", publication)
         client.set_model_version_tag(publication.registered_model, number, PUBLISHED_TAG, "true")
         client.set_registered_model_alias(publication.registered_model, CHALLENGER, number)
-    except MlflowException as problem:
+    except store_failures() as problem:
+        told = str(problem).strip().partition("\n")[0].rstrip(".")
         raise UserError(
-            f"MLflow at {tracking.shown} refused to publish run {publication.run_id}: {problem.message} "
-            f"What was trained is kept; publish it again with: lepton publish {publication.run_id}"
+            f"MLflow at {tracking.shown} did not publish run {publication.run_id}: {told}. "
+            f"What was trained is kept; publish it with: lepton publish {publication.run_id}"
         ) from problem
     return _published(client, tracking, publication.registered_model, number)
+
+
+def store_failures() -> tuple[type[Exception], ...]:
+    """Name what MLflow's client raises when its server or database fails or refuses."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, RequestException, SQLAlchemyError
 
 
 def find_published(client: "MlflowClient", tracking: Tracking, model: str, run_id: str) -> Published | None:
@@ -132,8 +140,12 @@ def _closing(client: "MlflowClient", run_id: str) -> Iterator[None]:
     """Leave the run finished, or failed if publishing ends with an error."""
     try:
         yield
-    except BaseException:
-        client.set_terminated(run_id, status="FAILED")
+    except BaseException as problem:
+        try:
+            client.set_terminated(run_id, status="FAILED")
+        except store_failures() as another:
+            # The store that failed may still fail; what matters is why publishing ended.
+            problem.add_note(f"The run could not be marked as failed either: {another}")
         raise
     client.set_terminated(run_id, status="FINISHED")
 

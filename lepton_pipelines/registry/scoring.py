@@ -96,6 +96,11 @@ def score_batch(
     """
     from functools import partial
 
+    if model.algorithm != "xgboost":
+        raise UserError(
+            f"{model.name} v{model.version} was trained by {model.algorithm}; scoring in batches takes xgboost models. "
+            f"Serve it with: mlflow models serve -m models:/{model.name}/{model.version}"
+        )
     files = list_parquet(source, options)
     one = partial(score_file, model, columns, source=source, target=target, options=options)
     return Scored(model.name, model.version, model.digest, tuple(apply(one, files)))

@@ -84,9 +84,16 @@ QUIET = {
 }
 
 
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4"}
+"""Half a minute of retries with growing pauses, where MLflow's seven take several minutes."""
+
+
 def quiet_mlflow() -> None:
-    """Keep MLflow from reporting home, printing addresses and drawing progress bars; what a user set stays."""
-    for name, value in QUIET.items():
+    """Keep MLflow from reporting home, printing addresses, drawing progress bars and waiting for minutes.
+
+    What a user set in the environment stays.
+    """
+    for name, value in {**QUIET, **PATIENCE}.items():
         os.environ.setdefault(name, value)
 
 

@@ -56,8 +56,8 @@ def certificate(tmp_path):
 def serve(start, free_port, tmp_path):
     """A maker of tracking servers, started by the script in mlflow/ with settings of a test."""
 
-    def begin(scheme="http", **settings):
-        port = free_port()
+    def begin(scheme="http", port=None, **settings):
+        port = port or free_port()
         environment = {
             **os.environ,
             **QUIET,
@@ -94,6 +94,17 @@ def test_a_run_that_was_published_is_what_the_server_shows(serve, publication, m
     assert load_champion(tracking, model_name).model == told.model
     assert published.address.startswith(f"{server.url}/#/experiments/")
     assert not (tmp_path / "var").exists()
+
+
+def test_a_run_is_published_when_a_server_that_was_gone_is_back(serve, publication, tmp_path, free_port):
+    port = free_port()
+    server = serve(port=port).wait_until_healthy()
+    tracking = open_tracking(server.url, folder=tmp_path / "var")
+    server.stop()
+    with pytest.raises(UserError, match="What was trained is kept; publish it with: lepton publish r-1"):
+        publish(tracking, publication())
+    serve(port=port).wait_until_healthy()
+    assert publish(tracking, publication()).version == "1"
 
 
 def test_a_server_with_tls_and_accounts_works_as_a_local_one_does(

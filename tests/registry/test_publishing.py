@@ -1,4 +1,5 @@
 import dataclasses
+import sqlite3
 from pathlib import Path
 
 import mlflow
@@ -120,6 +121,17 @@ def test_a_version_that_does_not_load_back_gets_no_alias(tracking, publication, 
     with pytest.raises(UserError, match="It is not published"):
         publish(tracking, publication())
     assert tracking.client().get_registered_model(model_name).aliases == {}
+
+
+def test_a_locked_database_is_named_and_publishing_can_be_done_later(tracking, publication):
+    locked = sqlite3.connect(tracking.uri.removeprefix("sqlite:///"))
+    try:
+        locked.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match=r"database is locked.*lepton publish r-1"):
+            publish(tracking, publication())
+    finally:
+        locked.close()
+    assert publish(tracking, publication()).version == "1"
 
 
 def test_a_deleted_experiment_is_named(tracking, publication):
