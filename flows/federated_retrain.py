@@ -24,6 +24,8 @@ from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.sums import SumAborted
 from tasks import outcome as tasks
 
+LOOK_SECONDS = 0.2
+
 
 def new_run_id() -> str:
     """Name a run by when it began, and by Prefect's run where there is one: a retried flow goes on with its run."""
@@ -95,7 +97,10 @@ def _all_parts(pipeline: Pipeline, folder: RunFolder) -> list[PartReport]:
             for name in members
         }
         try:
-            wait(running.values(), return_when=FIRST_EXCEPTION)
+            # With a time limit: a signal that another thread takes (Ctrl-C) is acted upon when this one wakes up.
+            while wait(running.values(), timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION).not_done:
+                if any(part.done() and part.exception() is not None for part in running.values()):
+                    break
         except BaseException as stop:
             # Ctrl-C, or Prefect cancels: the others must not wait for a sum that never comes.
             federation.abort(f"the run was stopped ({type(stop).__name__})")
