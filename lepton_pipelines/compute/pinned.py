@@ -214,8 +214,8 @@ class PinnedRows:
             try:
                 return call.result(timeout=POLL_SECONDS)
             except TimeoutError:
-                if call.done():  # the step itself raised TimeoutError
-                    raise
+                if call.done():  # it answered just now, or the step itself raised TimeoutError
+                    return call.result()
                 if self._closed.is_set():
                     raise WorkersLost(f"{part.worker} was let go") from None
                 if part.worker not in self._living():
@@ -247,8 +247,9 @@ class PinnedRows:
             try:
                 part.actor = part.future.result(timeout=POLL_SECONDS)
             except TimeoutError:
-                if part.future.done():  # building itself raised TimeoutError
-                    raise
+                if part.future.done():  # it was built just now, or building itself raised TimeoutError
+                    part.actor = part.future.result()
+                    return
                 # A task that is bound to a worker which is gone waits for ever.
                 if self._closed.is_set() or part.worker not in self._living():
                     part.future.cancel()
