@@ -5,7 +5,9 @@ ended, and each member's replica checks and cosigns it. `var/ledger/ORGANISATION
 (`lepton ledger verify`). Said twice, after a retry, it stands there once.
 """
 
+import fcntl
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -240,8 +242,7 @@ def _published(sequencer: Sequencer) -> set[tuple[str, int, str]]:
 @contextmanager
 def _ledger(var: Path, members: Sequence[str]) -> Iterator[tuple[Sequencer, dict[str, Replica], dict[str, Signer]]]:
     """Open log, replicas and keys of everybody in this process, and close them with all that was said published."""
-    log = _log_signer(var / "identity" / LOG)
-    signers = {name: Signer(name, _organisation_key(var / "identity" / name, name)) for name in members}
+    log, signers = _keys(var / "identity", members)
     with ExitStack() as stack:
         sequencer = _patiently(lambda: Sequencer(ledger_folder(var, LOG), log))
         stack.callback(sequencer.close)
@@ -261,6 +262,17 @@ def _patiently(open_log: Callable[[], Sequencer]) -> Sequencer:
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)
+
+
+def _keys(folder: Path, members: Sequence[str]) -> tuple[Signer, dict[str, Signer]]:
+    """Load the log's and the members' keys, or draw them; one run at a time, lest two draw different ones."""
+    file = os.open(make_private_folder(folder), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        signers = {name: Signer(name, _organisation_key(folder / name, name)) for name in members}
+        return _log_signer(folder / LOG), signers
+    finally:
+        os.close(file)
 
 
 def _organisation_key(home: Path, name: str) -> SigningKey:
