@@ -54,7 +54,7 @@ def search_categorical(
     columns = np.flatnonzero(binning.categorical).astype(np.int64)
     arguments = (
         *(nodes.histograms, binning.offsets, binning.bins, columns, nodes.totals, nodes.gain, nodes.allowed, *inverse),
-        *(nodes.lower, nodes.upper, monotone, rule.max_delta_step != 0.0 or bool(monotone.any())),
+        *(nodes.lower, nodes.upper, monotone),
         *(rule.reg_lambda, rule.reg_alpha, rule.min_child_weight, rule.max_delta_step),
         *(categorical.max_cat_to_onehot, categorical.max_cat_threshold),
         *(found.gain, found.bin, found.default_left, found.left),
@@ -121,7 +121,6 @@ def _search(
     lower: Float32Array,
     upper: Float32Array,
     monotone: Int8Array,
-    limited: bool,
     reg_lambda: float,
     alpha: float,
     min_child_weight: float,
@@ -176,22 +175,20 @@ def _search(
                 right_g = sum_g if missing_left else total_g - sum_g
                 right_h = sum_h if missing_left else total_h - sum_h
             h_left, h_right = np.float64(total_h - right_h) * unit_h, np.float64(right_h) * unit_h
-            if h_left >= min_child_weight and h_right >= min_child_weight:
-                g_left, g_right = np.float64(total_g - right_g) * unit_g, np.float64(right_g) * unit_g
-                change = change_of(
-                    g_left,
-                    h_left,
-                    g_right,
-                    h_right,
-                    node_gain[node],
-                    lower[node],
-                    upper[node],
-                    monotone[f],
-                    limited,
-                    reg_lambda,
-                    alpha,
-                    max_delta_step,
-                )
-                if change > gain[node, f]:
-                    gain[node, f], bin_[node, f], default_left[node, f] = change, cut, missing_left
-                    left[node, f, 0], left[node, f, 1] = total_g - right_g, total_h - right_h
+            change = change_of(
+                np.float64(total_g - right_g) * unit_g,
+                h_left,
+                np.float64(right_g) * unit_g,
+                h_right,
+                node_gain[node],
+                lower[node],
+                upper[node],
+                np.int64(monotone[f]),
+                reg_lambda,
+                alpha,
+                min_child_weight,
+                max_delta_step,
+            )
+            if change > gain[node, f]:
+                gain[node, f], bin_[node, f], default_left[node, f] = change, cut, missing_left
+                left[node, f, 0], left[node, f, 1] = total_g - right_g, total_h - right_h

@@ -41,7 +41,7 @@ def kernel(function: Kernel) -> Kernel:
 def inlined(function: Kernel) -> Kernel:
     """Compile a function into the kernels that call it."""
     njit: Any = numba.njit
-    compiled: Kernel = njit(error_model="numpy")(function)
+    compiled: Kernel = njit(inline="always", error_model="numpy")(function)
     return compiled
 
 

@@ -20,7 +20,7 @@ class Regularisation:
     """The parameters that weigh gradients against complexity; float32 values, as XGBoost keeps them.
 
     reg_lambda, reg_alpha: L2 and L1 on leaf weights. min_child_weight: least sum of hessians in a child.
-    max_delta_step: largest leaf weight, 0 for no limit. min_split_loss: least gain of a split.
+    max_delta_step: largest leaf weight, infinite for no limit. min_split_loss: least gain of a split.
     """
 
     reg_lambda: float
@@ -33,7 +33,8 @@ class Regularisation:
     def rounded(
         *, reg_lambda: float, reg_alpha: float, min_child_weight: float, max_delta_step: float, min_split_loss: float
     ) -> "Regularisation":
-        """Round each parameter to float32."""
+        """Round each parameter to float32; a max_delta_step of 0 means no limit, as in XGBoost."""
+        max_delta_step = max_delta_step or np.inf
         return Regularisation(
             *(
                 float(np.float32(value))
@@ -45,18 +46,18 @@ class Regularisation:
 @inlined
 def shrunk(g: float, alpha: float) -> float:
     """The gradient, brought nearer to zero by alpha."""
-    return g - alpha if g > alpha else (g + alpha if g < -alpha else 0.0)
+    rest = np.abs(g) - alpha
+    rest = rest if rest > 0.0 else 0.0
+    return rest if g > 0.0 else -rest
 
 
 @inlined
 def leaf_weight(g: float, h: float, reg_lambda: float, alpha: float, max_delta_step: float) -> np.float32:
-    """The weight of a node by itself."""
-    if h <= 0.0:
-        return np.float32(0.0)
+    """The weight of a node by itself; max_delta_step: infinite for no limit."""
     weight = -shrunk(g, alpha) / (h + reg_lambda)
-    if max_delta_step != 0.0 and np.abs(weight) > max_delta_step:
-        weight = np.copysign(max_delta_step, weight)
-    return np.float32(weight)
+    weight = weight if weight < max_delta_step else max_delta_step
+    weight = weight if weight > -max_delta_step else -max_delta_step
+    return np.float32(weight if h > 0.0 else 0.0)
 
 
 @inlined

@@ -7,6 +7,7 @@ from lepton_pipelines.boosting.binning import Binning, Codes
 from lepton_pipelines.boosting.compiled import kernel
 from lepton_pipelines.boosting.growing_tree import Splits
 from lepton_pipelines.boosting.histogram import count
+from lepton_pipelines.boosting.intrinsics import prefetch
 from lepton_pipelines.boosting.partition import cut, rearrange
 from lepton_pipelines.boosting.pool import Pool
 from lepton_pipelines.boosting.tree import ROOT, Tree
@@ -17,6 +18,7 @@ Int64Array = NDArray[np.int64]
 Float32Array = NDArray[np.float32]
 
 _NODES = 128  # room to begin with
+_AHEAD = 24  # rows to prefetch ahead
 
 
 class RowNodes:
@@ -109,9 +111,15 @@ def _add_leaves(
         left, right = left_value[node], right_value[node]
         if column < 0:
             for k in range(los[piece], his[piece]):
+                if k + _AHEAD < his[piece]:
+                    prefetch(margin, np.int64(rows[k + _AHEAD]))
                 margin[rows[k]] += left
         else:
             table = tables[node]
             for k in range(los[piece], his[piece]):
+                if k + _AHEAD < his[piece]:
+                    ahead = np.int64(rows[k + _AHEAD])
+                    prefetch(codes, ahead * features + column)
+                    prefetch(margin, ahead)
                 row = np.int64(rows[k])
                 margin[row] += left if table[codes[row * features + column]] != 0 else right

@@ -82,10 +82,9 @@ def search_numeric(
     count, features = nodes.allowed.shape
     found = Candidates.none(count, features)
     numeric = nodes.allowed & ~binning.categorical.view(np.uint8) & 1
-    limited = rule.max_delta_step != 0.0 or bool(monotone.any())
     arguments = (
         *(nodes.histograms, binning.offsets, binning.bins, nodes.totals, nodes.gain, numeric, *inverse),
-        *(nodes.lower, nodes.upper, monotone, limited),
+        *(nodes.lower, nodes.upper, monotone),
         *(rule.reg_lambda, rule.reg_alpha, rule.min_child_weight, rule.max_delta_step),
         *(found.gain, found.bin, found.default_left, found.left),
     )
@@ -104,23 +103,23 @@ def change_of(
     lower: np.float32,
     upper: np.float32,
     direction: int,
-    limited: bool,
     reg_lambda: float,
     alpha: float,
+    min_child_weight: float,
     max_delta_step: float,
 ) -> np.float32:
-    """What a split gains, over `worth` without it.
-
-    limited: whether max_delta_step or monotone constraints bound the weights. Both hessians reach min_child_weight.
-    """
-    left = leaf_weight(g_left, h_left, reg_lambda, alpha, max_delta_step)
-    right = leaf_weight(g_right, h_right, reg_lambda, alpha, max_delta_step)
-    if limited:
-        left, right = clamp(left, lower, upper), clamp(right, lower, upper)
+    """What a split gains, over `worth` without it; minus infinity if it is not allowed. Without branches."""
+    left = clamp(leaf_weight(g_left, h_left, reg_lambda, alpha, max_delta_step), lower, upper)
+    right = clamp(leaf_weight(g_right, h_right, reg_lambda, alpha, max_delta_step), lower, upper)
     both = gain_of(g_left, h_left, left, reg_lambda, alpha) + gain_of(g_right, h_right, right, reg_lambda, alpha)
-    if (direction > 0 and not left <= right) or (direction < 0 and not left >= right):
-        return np.float32(-np.inf)
-    return both - worth
+    rising, falling = left <= right, left >= right
+    allowed = (
+        (h_left >= min_child_weight)
+        & (h_right >= min_child_weight)
+        & ((direction <= 0) | rising)
+        & ((direction >= 0) | falling)
+    )
+    return both - worth if allowed else np.float32(-np.inf)
 
 
 @kernel
@@ -136,7 +135,6 @@ def _search(
     lower: Float32Array,
     upper: Float32Array,
     monotone: Int8Array,
-    limited: bool,
     reg_lambda: float,
     alpha: float,
     min_child_weight: float,
@@ -149,68 +147,73 @@ def _search(
     hi: int,
 ) -> None:
     features = allowed.shape[1]
+    widest = np.int64(np.max(bins)) if len(bins) else np.int64(1)
+    # One column at a time: the left side's sums of every split, then all gains at once, in vector instructions.
+    left_g, left_h = np.empty(widest, np.int64), np.empty(widest, np.int64)
+    changes = np.empty(widest, np.float32)
     for place in range(lo, hi):
         node, f = place // features, place % features
         if not allowed[node, f]:
             continue
         total_g, total_h = totals[node, 0], totals[node, 1]
-        worth, low, high, direction = node_gain[node], lower[node], upper[node], monotone[f]
-        best, best_bin, best_left = np.float32(0.0), -1, 0
-        best_g = best_h = np.int64(0)
+        worth, low, high, direction = node_gain[node], lower[node], upper[node], np.int64(monotone[f])
         at, count = 2 * np.int64(offsets[f]), np.int64(bins[f])
         sum_g = sum_h = np.int64(0)
         for k in range(count):
-            g, h = histograms[node, at + 2 * k], histograms[node, at + 2 * k + 1]
-            if g == 0 and h == 0:
-                continue  # the same split as before, which is not strictly better
-            sum_g += g
-            sum_h += h
-            h_left, h_right = np.float64(sum_h) * unit_h, np.float64(total_h - sum_h) * unit_h
-            if h_left >= min_child_weight and h_right >= min_child_weight:
-                g_left, g_right = np.float64(sum_g) * unit_g, np.float64(total_g - sum_g) * unit_g
-                change = change_of(
-                    g_left,
-                    h_left,
-                    g_right,
-                    h_right,
+            sum_g += histograms[node, at + 2 * k]
+            sum_h += histograms[node, at + 2 * k + 1]
+            left_g[k], left_h[k] = sum_g, sum_h
+        best, best_bin, best_left = np.float32(0.0), -1, 0
+        best_g = best_h = np.int64(0)
+        missing_g, missing_h = total_g - sum_g, total_h - sum_h
+        passes = 2 if (missing_g != 0) | (missing_h != 0) else 1
+        for backward in range(passes):
+            # Backward, rows that lack the value are on the left. A split there ends before the bin that XGBoost's
+            # scan has just added to the right, and the one before the first bin leaves them alone on the left.
+            add_g, add_h = (missing_g, missing_h) if backward else (np.int64(0), np.int64(0))
+            for k in range(count):
+                g, h = left_g[k] + add_g, left_h[k] + add_h
+                changes[k] = change_of(
+                    np.float64(g) * unit_g,
+                    np.float64(h) * unit_h,
+                    np.float64(total_g - g) * unit_g,
+                    np.float64(total_h - h) * unit_h,
                     worth,
                     low,
                     high,
                     direction,
-                    limited,
                     reg_lambda,
                     alpha,
+                    min_child_weight,
+                    max_delta_step,
+                )
+            if not backward:
+                for k in range(count):
+                    if changes[k] > best:
+                        best, best_bin = changes[k], k
+                        best_g, best_h = left_g[k], left_h[k]
+            else:
+                # The last bin's split has no row right of it; before the first bin there is one more.
+                for k in range(count - 2, -1, -1):
+                    if changes[k] > best:
+                        best, best_bin, best_left = changes[k], k, 1
+                        best_g, best_h = left_g[k] + missing_g, left_h[k] + missing_h
+                change = change_of(
+                    np.float64(missing_g) * unit_g,
+                    np.float64(missing_h) * unit_h,
+                    np.float64(sum_g) * unit_g,
+                    np.float64(sum_h) * unit_h,
+                    worth,
+                    low,
+                    high,
+                    direction,
+                    reg_lambda,
+                    alpha,
+                    min_child_weight,
                     max_delta_step,
                 )
                 if change > best:
-                    best, best_bin, best_g, best_h = change, k, sum_g, sum_h
-        if sum_g != total_g or sum_h != total_h:  # some rows lack the value: once more, with them on the left
-            sum_g = sum_h = np.int64(0)
-            for k in range(count - 1, -1, -1):
-                g, h = histograms[node, at + 2 * k], histograms[node, at + 2 * k + 1]
-                if g == 0 and h == 0:
-                    continue
-                sum_g += g
-                sum_h += h
-                h_left, h_right = np.float64(total_h - sum_h) * unit_h, np.float64(sum_h) * unit_h
-                if h_left >= min_child_weight and h_right >= min_child_weight:
-                    g_left, g_right = np.float64(total_g - sum_g) * unit_g, np.float64(sum_g) * unit_g
-                    change = change_of(
-                        g_left,
-                        h_left,
-                        g_right,
-                        h_right,
-                        worth,
-                        low,
-                        high,
-                        direction,
-                        limited,
-                        reg_lambda,
-                        alpha,
-                        max_delta_step,
-                    )
-                    if change > best:
-                        best, best_bin, best_left = change, k - 1, 1
-                        best_g, best_h = total_g - sum_g, total_h - sum_h
+                    best, best_bin, best_left = change, -1, 1
+                    best_g, best_h = missing_g, missing_h
         gain[node, f], bin_[node, f], default_left[node, f] = best, best_bin, best_left
         left[node, f, 0], left[node, f, 1] = best_g, best_h
