@@ -79,6 +79,18 @@ def schema(
 
 
 @app.command()
+def deploy(
+    spec: Spec,
+    var: Folder = Path("var"),
+    pool: Annotated[str, typer.Option(help="Work pool whose workers run it; made if there is none.")] = "lepton",
+) -> None:
+    """Register a pipeline at a Prefect server: on its schedule, and in the UI."""
+    from lepton_pipelines.cli import deploy as command
+
+    command.deploy(spec, var=var, pool=pool)
+
+
+@app.command()
 def demo(var: Folder = Path("var")) -> None:
     """Run the healthcare example: three hospitals, real patients' rows, one model."""
     from lepton_pipelines.cli import demo as command

@@ -193,7 +193,12 @@ class Pipeline(SpecModel):
     contract: ContractSource = Field(
         title="Contract", description="File with the data contract (ODCS 3.1), or the contract itself."
     )
-    training: AnyTraining = Field(title="Training", description="What is predicted, and how the model is trained.")
+    training: AnyTraining = Field(
+        title="Training",
+        description="What is predicted, and how the model is trained.",
+        # Another algorithm's parameters are open, so the engine's fit them too: exactly one cannot be asked for.
+        json_schema_extra=lambda schema: schema.update(anyOf=schema.pop("oneOf")),
+    )
     split: Split = Field(title="Split", description="Which rows are trained on and which are held out.")
     gates: Gates = Field(
         default_factory=Gates, title="Gates", description="What a model must reach before it becomes champion."

@@ -89,7 +89,6 @@ def module_lepton(environment) -> Callable[..., Ended]:
 
 
 def command(environment: dict[str, str]) -> Callable[..., Ended]:
-
     def run(*arguments: object, **extra: str) -> Ended:
         ended = subprocess.run(
             [LEPTON, *map(str, arguments)],
@@ -97,7 +96,7 @@ def command(environment: dict[str, str]) -> Callable[..., Ended]:
             text=True,
             env={**environment, **extra},
             cwd=ROOT,
-            timeout=240,
+            timeout=600,
             check=False,
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)

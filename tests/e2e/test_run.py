@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# A run takes half a minute; a machine that is busy with others' work takes many times that.
+pytestmark = pytest.mark.timeout(900)
+
 LEPTON = Path(sys.executable).with_name("lepton")
 
 

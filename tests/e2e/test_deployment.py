@@ -1,0 +1,99 @@
+"""A pipeline registered at a Prefect server, run by a worker with parameters that somebody changed in the form."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+NAME = "federated-retrain/breast-cancer"
+
+
+@pytest.fixture
+def deployed(example, lepton, prefect_server):
+    """The example, deployed."""
+    example.replace("pipeline.yaml", "comparison: {alone: true, pooled: true}", "comparison: {}")
+    ended = lepton("deploy", example.spec, "--var", example.var, PREFECT_API_URL=prefect_server)
+    assert ended.code == 0, ended.err
+    assert "cron 0 3 * * 1, Europe/Berlin; one run at a time" in ended.out
+    return example
+
+
+@pytest.fixture
+def worker(environment, prefect_server, tmp_path):
+    """A worker of the pool, as an operator starts it."""
+    prefect = Path(sys.executable).with_name("prefect")
+    with (tmp_path / "worker.txt").open("w") as log:
+        process = subprocess.Popen(
+            [prefect, "worker", "start", "--pool", "lepton"],
+            env={**environment, "PREFECT_API_URL": prefect_server},
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+        )
+        yield process
+        process.terminate()
+        process.wait(30)
+
+
+def ask(address, question):
+    from prefect.client.orchestration import PrefectClient
+
+    async def asking():
+        async with PrefectClient(address) as client:
+            return await question(client)
+
+    return asyncio.run(asking())
+
+
+def test_schedule_limit_tags_and_form_come_from_the_spec(deployed, prefect_server):
+    found = ask(prefect_server, lambda client: client.read_deployment_by_name(NAME))
+    (schedule,) = found.schedules
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * 1", "Europe/Berlin")
+    assert found.global_concurrency_limit.limit == 1
+    assert found.concurrency_options.collision_strategy.value == "CANCEL_NEW"
+    assert set(found.tags) == {"lepton", "breast-cancer"}
+    form = found.parameter_openapi_schema["definitions"]["Training"]["properties"]
+    assert form["rounds"]["description"] == "Most boosting rounds."
+    assert found.parameters["pipeline"]["training"]["max_depth"] == 4
+
+
+def test_deploying_again_updates_and_does_not_double(deployed, lepton, prefect_server):
+    deployed.replace("pipeline.yaml", "max_depth: 4", "max_depth: 3")
+    assert lepton("deploy", deployed.spec, PREFECT_API_URL=prefect_server).code == 0
+    found = ask(prefect_server, lambda client: client.read_deployments())
+    (one,) = [deployment for deployment in found if deployment.name == "breast-cancer"]
+    assert one.parameters["pipeline"]["training"]["max_depth"] == 3
+    assert len(one.schedules) == 1
+
+
+def test_a_run_with_changed_parameters_trains_with_them(deployed, worker, prefect_server):
+    async def run(client):
+        deployment = await client.read_deployment_by_name(NAME)
+        pipeline = deployment.parameters["pipeline"]
+        pipeline["training"] |= {"rounds": 7, "max_depth": 2}
+        started = await client.create_flow_run_from_deployment(deployment.id, parameters={"pipeline": pipeline})
+        for _ in range(2400):
+            started = await client.read_flow_run(started.id)
+            if started.state.is_final():
+                return started
+            await asyncio.sleep(0.1)
+        return started
+
+    ended = ask(prefect_server, run)
+    assert ended.state.is_completed(), ended.state.message
+    (folder,) = (deployed.var / "runs").iterdir()
+    told = json.loads((folder / "results.json").read_text())
+    assert told["rounds"] == 7
+    assert told["reproduction"]["parameters"]["max_depth"] == 2
+
+
+def test_without_a_server_it_says_how_to_get_one(example, lepton):
+    ended = lepton("deploy", example.spec)
+    assert ended.code == 2
+    assert "prefect server start" in ended.err
