@@ -143,23 +143,24 @@ def unmask(
     beyond the bound.
     """
     highest = members * ((1 << layout.bits) - 1)
-    if total.size and int(total.max()) > highest:
-        raise SecureSumError("the hub's answer holds a cell that no sum of the members' cells can reach")
-    cells = total.copy()
+    cells = np.empty_like(total)
+    signed_type = layout.dtype.str.replace("u", "i")
+    unused = 8 * layout.dtype.itemsize - layout.bits  # shifted out at the top, the sign comes back down
     itemsize = layout.dtype.itemsize
     per_chunk = _CHUNK // itemsize
     buffer = bytearray(min(_CHUNK, layout.cells * itemsize) + 15)
-    modulus_mask = layout.dtype.type((1 << layout.bits) - 1)
-    half = layout.dtype.type(1 << (layout.bits - 1))
     stream = _keystream(subtract)
     for begin in range(0, layout.cells, per_chunk):
-        part = cells[begin : min(begin + per_chunk, layout.cells)]
+        end = min(begin + per_chunk, layout.cells)
+        part = cells[begin:end]
+        if int(total[begin:end].max()) > highest:
+            raise SecureSumError("the hub's answer holds a cell that no sum of the members' cells can reach")
         stream.update_into(memoryview(_ZEROS)[: part.nbytes], buffer)
-        np.subtract(part, np.frombuffer(buffer, layout.dtype, len(part)), out=part)
-        np.bitwise_and(part, modulus_mask, out=part)
-        np.bitwise_xor(part, half, out=part)  # now 0 … 2^bits - 1 in the order of the signed values
-        np.subtract(part, half, out=part)
-    signed = cells[: layout.cells].view(layout.dtype.str.replace("u", "i"))
+        np.subtract(total[begin:end], np.frombuffer(buffer, layout.dtype, len(part)), out=part)
+        np.left_shift(part, layout.dtype.type(unused), out=part)
+        signed_part = part.view(signed_type)
+        np.right_shift(signed_part, signed_part.dtype.type(unused), out=signed_part)
+    signed = cells[: layout.cells].view(signed_type)
     values = layout.values * layout.limbs
     if signed[values:].any():
         raise SecureSumError("masks did not cancel: a word whose true total is zero is not zero")

@@ -45,7 +45,7 @@ class Organisation:
 
     def gone(self) -> int:
         """Wait until the process has ended."""
-        code = self.process.wait(timeout=60)
+        code = self.process.wait(timeout=280)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
@@ -76,8 +76,8 @@ class Processes:
         self.hub_process.stdout.close()
         self.hub_process = None
 
-    def start(self, name: str, *options: str) -> Organisation:
-        command = [sys.executable, str(PROGRAM), str(self.folder / name), str(self.port), self.manifest.run, *options]
+    def start(self, name: str, *options: str, program: Path = PROGRAM) -> Organisation:
+        command = [sys.executable, str(program), str(self.folder / name), str(self.port), self.manifest.run, *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.started.append(Organisation(name, process))
         return self.started[-1]

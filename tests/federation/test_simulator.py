@@ -3,9 +3,12 @@
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+import pytest
+
 SCHEDULES = 2000
 
 
+@pytest.mark.timeout(900)  # half a minute on two free cores
 def test_every_schedule_ends_in_the_fault_free_model_or_in_an_abort_with_a_cause(simulator):
     batches = [range(begin, begin + 100) for begin in range(0, SCHEDULES, 100)]
     tally = {"model": 0, "abort": 0}
