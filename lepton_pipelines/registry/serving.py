@@ -28,7 +28,7 @@ from lepton_pipelines.spec.errors import UserError
 
 log = logging.getLogger(__name__)
 
-READY_WITHIN = 120.0
+READY_WITHIN = 180.0
 STOP_WITHIN = 20.0
 
 

@@ -136,7 +136,7 @@ class Process:
                 command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **settings
             )
 
-    def wait_until_healthy(self, path="/health", within=150, **settings):
+    def wait_until_healthy(self, path="/health", within=300, **settings):
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"{self.process.args} ended:\n{self.log.read_text()[-3000:]}"
