@@ -1,6 +1,7 @@
 """The exported JSON Schemas, and the help texts that editors and run forms take from the models."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -40,3 +41,10 @@ def test_example_specs_fit_the_schemas(path):
     data = YAML(typ="safe", pure=True).load(path)
     name = "pipeline" if "organisations" in data else "organisation"
     jsonschema.validate(json.loads(json.dumps(data, default=str)), json_schema(name))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_page_about_the_spec_names_every_field(name):
+    page = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
+    fields = {f for model, f, _ in _fields(json_schema(name)) if model not in {"Training", "Metric", "Improvement"}}
+    assert sorted(f for f in fields if not re.search(rf"\b{f}\b", page)) == []
