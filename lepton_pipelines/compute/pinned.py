@@ -210,12 +210,15 @@ class PinnedRows:
         """Wait for an actor's answer, asking now and then whether its worker still lives. Raises WorkersLost."""
         if call is None:
             raise WorkersLost(part.worker)
+        done = False
         while True:
             try:
                 return call.result(timeout=POLL_SECONDS)
             except TimeoutError:
-                if call.done():  # it answered just now, or the step itself raised TimeoutError
-                    return call.result()
+                if done:  # the step itself raised TimeoutError
+                    raise
+                if done := call.done():  # it answered as the waiting ended: the answer is fetched above
+                    continue
                 if self._closed.is_set():
                     raise WorkersLost(f"{part.worker} was let go") from None
                 if part.worker not in self._living():
@@ -243,13 +246,15 @@ class PinnedRows:
 
     def _built(self, part: Part) -> None:
         """Wait until the part's actor is there. Raises what building raised, or WorkersLost with its worker."""
+        done = False
         while True:
             try:
                 part.actor = part.future.result(timeout=POLL_SECONDS)
             except TimeoutError:
-                if part.future.done():  # it was built just now, or building itself raised TimeoutError
-                    part.actor = part.future.result()
-                    return
+                if done:  # building itself raised TimeoutError
+                    raise
+                if done := part.future.done():  # it was built as the waiting ended: the actor is fetched above
+                    continue
                 # A task that is bound to a worker which is gone waits for ever.
                 if self._closed.is_set() or part.worker not in self._living():
                     part.future.cancel()
