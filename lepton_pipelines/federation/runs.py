@@ -94,7 +94,8 @@ def connect(
     Raises UserError if the rules refuse it or there is no such run. The sums are to be closed; use them as a context
     manager, so that an error here is told to the other members.
     """
-    from lepton_pipelines import __version__
+    from importlib.metadata import version
+
     from lepton_pipelines.federation.grpc_member import HubSums
     from lepton_pipelines.federation.home_rules import RunHistory, check_invitation
     from lepton_pipelines.federation.hub_connection import HubConnection
@@ -102,7 +103,7 @@ def connect(
     credentials, signer, name = home.credentials(), home.signer(), home.organisation
     connection = HubConnection(credentials, address=address)
     try:
-        connection.hello(__version__)
+        connection.hello(version("lepton-pipelines"))
         manifest = _manifest_of(connection, run_id)
         history = RunHistory(home.folder)
         try:
@@ -127,12 +128,13 @@ def connect(
 
 def propose(manifest: "Manifest", home: "OrganisationHome", *, address: str | None = None) -> None:
     """Open a run at the hub, which invites its members. Raises UserError if the hub refuses it."""
-    from lepton_pipelines import __version__
+    from importlib.metadata import version
+
     from lepton_pipelines.federation.hub_connection import HubConnection
 
     connection = HubConnection(home.credentials(), address=address)
     try:
-        connection.hello(__version__)
+        connection.hello(version("lepton-pipelines"))
         connection.propose(manifest)
     finally:
         connection.close()
