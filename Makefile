@@ -15,13 +15,13 @@ demo: $(ENVIRONMENT)  ## train, evaluate and register one model over three hospi
 	@$(BIN)/lepton demo
 
 test: $(DEVELOPMENT)  ## run the default test suite (under six minutes on two cores)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(DEVELOPMENT)  ## run every test, those with servers of their own included
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-oldest: $(OLDEST)  ## run the comparison with XGBoost against the oldest release that we support
-	.venv-oldest/bin/python -m pytest tests/parity -m "not slow"
+	.venv-oldest/bin/python -m pytest -n auto tests/parity -m "not slow"
 
 lint: $(DEVELOPMENT)  ## style, types and the dependency rule
 	$(BIN)/ruff check .
