@@ -46,13 +46,6 @@ class Dimensions(_Strict):
         return 16 * self.largest_sum + 64 * 8
 
 
-class Changes(_Strict):
-    """Whether the run may go on with other members. Every member signs for what that leaks (docs/security.md)."""
-
-    minimum_members: int | None = Field(default=None, ge=3)
-    rejoin: bool = False
-
-
 class Manifest(_Strict):
     """What a run is. Compared, signed and pinned; see `Manifest.digest`."""
 
@@ -70,11 +63,9 @@ class Manifest(_Strict):
     privacy: dict[str, int | str | bool] = Field(default_factory=dict)
     dimensions: Dimensions = Dimensions()
     allow_two_parties: bool = False
-    changes: Changes = Changes()
     grace_seconds: int = Field(default=300, ge=1, le=7 * 86400)
     expires_seconds: int = Field(default=7 * 86400, ge=60, le=90 * 86400)
     created: int = Field(default=0, ge=0, description="seconds since 1970, by the proposer's clock; informative")
-    replaces: Hex32 | Literal[""] = ""
 
     @model_validator(mode="after")
     def _members_are_fit(self) -> Self:

@@ -114,6 +114,10 @@ def issue(
         .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name), key_name]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.private.public_key()), critical=False
+        )
         .sign(authority_key.private, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)

@@ -1,11 +1,7 @@
 """The calls of `federation.proto` for gRPC: how messages are read and written, and which of its settings we use."""
 
-import os
 from collections.abc import Callable
 from typing import Any
-
-# TLS 1.3 or nothing: the suites that 1.2 would have to use are for a kind of key that no certificate here has.
-os.environ.setdefault("GRPC_SSL_CIPHER_SUITES", "ECDHE-RSA-AES256-GCM-SHA384")
 
 import grpc
 
