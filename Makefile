@@ -55,6 +55,7 @@ $(ENVIRONMENT): locks/runtime.txt pyproject.toml | .venv/bin/python
 	@echo "  packages          $$(grep -c '^[a-z]' locks/runtime.txt) pinned and hashed: a minute or two the first time"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/runtime.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python examples/healthcare/make_hospitals.py >/dev/null
 	@touch $@
 
 $(DEVELOPMENT): locks/dev.txt $(ENVIRONMENT)

@@ -1,6 +1,7 @@
 """The healthcare example in a folder of the test's own, and the command line as a user runs it."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def example(tmp_path) -> Example:
     """The example's specs and rows, copied."""
     source = ROOT / "examples" / "healthcare"
     folder = tmp_path / "healthcare"
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("var", "__pycache__"))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("var", "data", "__pycache__"))
+    runpy.run_path(str(source / "make_hospitals.py"))["write"](folder / "data")
     return Example(folder)
 
 

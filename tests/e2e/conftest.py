@@ -1,6 +1,7 @@
 """The healthcare example, copied, and the command line in a process of its own."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,8 @@ class Ended:
 
 def copied(folder: Path) -> Example:
     source = ROOT / "examples" / "healthcare"
-    shutil.copytree(source, folder / "healthcare", ignore=shutil.ignore_patterns("var", "__pycache__"))
+    shutil.copytree(source, folder / "healthcare", ignore=shutil.ignore_patterns("var", "data", "__pycache__"))
+    runpy.run_path(str(source / "make_hospitals.py"))["write"](folder / "healthcare" / "data")
     return Example(folder / "healthcare")
 
 
