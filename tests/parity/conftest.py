@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def edges_of(matrix: xgboost.QuantileDMatrix) -> list[np.ndarray]:
     """XGBoost's own edges, without the lower end that it puts first."""
     pointer, values = matrix.get_quantile_cut()
     places = pointer.astype(np.int64)
-    return [values[a + 1 : b].astype(np.float32) for a, b in zip(places, places[1:], strict=False)]
+    return [values[a + 1 : b].astype(np.float32) for a, b in pairwise(places)]
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +138,7 @@ def credit_default(shared_data: Path) -> Rows:
 def beijing_air(shared_data: Path) -> Rows:
     """Numbers with missing values and the wind's direction as categories; the label is PM2.5."""
     files = sorted((shared_data / "beijing-air").glob("*.csv.gz"))
-    frame = pd.concat([pd.read_csv(f, na_values=["NA"]) for f in files]).dropna(subset=["PM2.5"])
+    frame = pd.concat([pd.read_csv(f, na_values=["NA"], low_memory=False) for f in files]).dropna(subset=["PM2.5"])
     label = frame.pop("PM2.5").to_numpy(np.float32)
     frame = frame.drop(columns=["No", "station"])
     wind = frame["wd"].astype("category").cat.codes.to_numpy(np.float32)
