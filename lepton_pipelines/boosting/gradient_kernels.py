@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_pipelines.boosting.compiled import kernel
-from lepton_pipelines.boosting.exact_math import exp, exp_double, hypotenuse, log1p, sigmoid, tanh
+from lepton_pipelines.boosting.exact_math import exp, hypotenuse, log1p, sigmoid, tanh
 
 F32 = NDArray[np.float32]  # short, because every kernel has the same seven arguments
 F64 = NDArray[np.float64]
@@ -32,7 +32,10 @@ _SQUARED_LOG_HESSIAN_FLOOR = np.float32(1e-6)
 _QUANTILE_BANDWIDTH = np.float32(0.04)
 _QUANTILE_HESSIAN = np.float32(0.5) / np.float32(0.04)
 _QUANTILE_RATIO_FLOOR = np.float32(3.0e-4)
-_BLOCK = 256  # rows of a multi-class block: their sums stay in the first-level cache
+# Rows whose exponentials are computed in a loop of their own, which becomes vector code: together with weights and
+# labels it does not, nor with start + r as index, which might be negative for all Numba knows. Hence the slices.
+# A block stays in the first-level cache.
+_BLOCK = 256
 
 
 @kernel
@@ -51,16 +54,23 @@ def squared_error(label: F32, weight: F32, margin: F32, constants: F64, lo: int,
 def squared_log_error(label: F32, weight: F32, margin: F32, constants: F64, lo: int, hi: int, out: F32) -> None:
     """reg:squaredlogerror; no constants."""
     weighted = len(weight) > 0
-    for i in range(lo, hi):
-        w = weight[i] if weighted else _ONE
-        p = margin[0, i]
-        p = p if p > _LOG1P_FLOOR else _LOG1P_FLOOR
-        log_p, log_y = log1p(p), log1p(label[i])
-        shifted = p + _ONE
-        h = np.float32(np.float64(-log_p + log_y + _ONE) / (np.float64(shifted) * np.float64(shifted)))
-        h = h if h > _SQUARED_LOG_HESSIAN_FLOOR else _SQUARED_LOG_HESSIAN_FLOOR
-        out[0, i, 0] = ((log_p - log_y) / shifted) * w
-        out[0, i, 1] = h * w
+    log_p, log_y = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    for start in range(lo, hi, _BLOCK):
+        rows = min(_BLOCK, hi - start)
+        margins, labels = margin[0, start : start + rows], label[start : start + rows]
+        for r in range(rows):
+            log_p[r] = log1p(margins[r] if margins[r] > _LOG1P_FLOOR else _LOG1P_FLOOR)
+        for r in range(rows):
+            log_y[r] = log1p(labels[r])
+        for r in range(rows):
+            i = start + r
+            w = weight[i] if weighted else _ONE
+            p = margin[0, i]
+            shifted = (p if p > _LOG1P_FLOOR else _LOG1P_FLOOR) + _ONE
+            h = np.float32(np.float64(-log_p[r] + log_y[r] + _ONE) / (np.float64(shifted) * np.float64(shifted)))
+            h = h if h > _SQUARED_LOG_HESSIAN_FLOOR else _SQUARED_LOG_HESSIAN_FLOOR
+            out[0, i, 0] = ((log_p[r] - log_y[r]) / shifted) * w
+            out[0, i, 1] = h * w
 
 
 @kernel
@@ -83,14 +93,21 @@ def logistic(label: F32, weight: F32, margin: F32, constants: F64, lo: int, hi: 
     """binary:logistic, binary:logitraw, reg:logistic; constants: scale_pos_weight."""
     positive = np.float32(constants[0])
     weighted = len(weight) > 0
-    for i in range(lo, hi):
-        w = weight[i] if weighted else _ONE
-        w = w * positive if label[i] == _ONE else w
-        p = sigmoid(margin[0, i])
-        h = p * (_ONE - p)
-        h = h if h > _SMALLEST_HESSIAN else _SMALLEST_HESSIAN
-        out[0, i, 0] = (p - label[i]) * w
-        out[0, i, 1] = h * w
+    probability = np.empty(_BLOCK, np.float32)
+    for start in range(lo, hi, _BLOCK):
+        rows = min(_BLOCK, hi - start)
+        margins = margin[0, start : start + rows]
+        for r in range(rows):
+            probability[r] = sigmoid(margins[r])
+        for r in range(rows):
+            i = start + r
+            w = weight[i] if weighted else _ONE
+            w = w * positive if label[i] == _ONE else w
+            p = probability[r]
+            h = p * (_ONE - p)
+            h = h if h > _SMALLEST_HESSIAN else _SMALLEST_HESSIAN
+            out[0, i, 0] = (p - label[i]) * w
+            out[0, i, 1] = h * w
 
 
 @kernel
@@ -110,11 +127,19 @@ def poisson(label: F32, weight: F32, margin: F32, constants: F64, lo: int, hi: i
     """count:poisson; constants: max_delta_step."""
     step = np.float32(constants[0])
     weighted = len(weight) > 0
-    for i in range(lo, hi):
-        w = weight[i] if weighted else _ONE
-        p = margin[0, i]
-        out[0, i, 0] = (exp(p) - label[i]) * w
-        out[0, i, 1] = exp(p + step) * w
+    mean, later = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    for start in range(lo, hi, _BLOCK):
+        rows = min(_BLOCK, hi - start)
+        margins = margin[0, start : start + rows]
+        for r in range(rows):
+            mean[r] = exp(margins[r])
+        for r in range(rows):
+            later[r] = exp(margins[r] + step)
+        for r in range(rows):
+            i = start + r
+            w = weight[i] if weighted else _ONE
+            out[0, i, 0] = (mean[r] - label[i]) * w
+            out[0, i, 1] = later[r] * w
 
 
 @kernel
@@ -122,12 +147,19 @@ def gamma(label: F32, weight: F32, margin: F32, constants: F64, lo: int, hi: int
     """reg:gamma; constants: scale_pos_weight."""
     positive = np.float32(constants[0])
     weighted = len(weight) > 0
-    for i in range(lo, hi):
-        w = weight[i] if weighted else _ONE
-        w = w * positive if label[i] == _ONE else w
-        ratio = label[i] / exp(margin[0, i])
-        out[0, i, 0] = (_ONE - ratio) * w
-        out[0, i, 1] = ratio * w
+    mean = np.empty(_BLOCK, np.float32)
+    for start in range(lo, hi, _BLOCK):
+        rows = min(_BLOCK, hi - start)
+        margins = margin[0, start : start + rows]
+        for r in range(rows):
+            mean[r] = exp(margins[r])
+        for r in range(rows):
+            i = start + r
+            w = weight[i] if weighted else _ONE
+            w = w * positive if label[i] == _ONE else w
+            ratio = label[i] / mean[r]
+            out[0, i, 0] = (_ONE - ratio) * w
+            out[0, i, 1] = ratio * w
 
 
 @kernel
@@ -136,12 +168,20 @@ def tweedie(label: F32, weight: F32, margin: F32, constants: F64, lo: int, hi: i
     rho = np.float32(constants[0])
     one_less, two_less = _ONE - rho, _TWO - rho
     weighted = len(weight) > 0
-    for i in range(lo, hi):
-        w = weight[i] if weighted else _ONE
-        p, y = margin[0, i], label[i]
-        first, second = exp(one_less * p), exp(two_less * p)
-        out[0, i, 0] = (-y * first + second) * w
-        out[0, i, 1] = (-y * one_less * first + two_less * second) * w
+    first, second = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    for start in range(lo, hi, _BLOCK):
+        rows = min(_BLOCK, hi - start)
+        margins = margin[0, start : start + rows]
+        for r in range(rows):
+            first[r] = exp(one_less * margins[r])
+        for r in range(rows):
+            second[r] = exp(two_less * margins[r])
+        for r in range(rows):
+            i = start + r
+            w = weight[i] if weighted else _ONE
+            y = label[i]
+            out[0, i, 0] = (-y * first[r] + second[r]) * w
+            out[0, i, 1] = (-y * one_less * first[r] + two_less * second[r]) * w
 
 
 @kernel
@@ -165,46 +205,58 @@ def quantile_error(label: F32, weight: F32, margin: F32, constants: F64, lo: int
     """
     weighted = len(weight) > 0
     outputs = len(margin)
+    x, t = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
     for k in range(outputs):
         scale, alpha = np.float32(constants[k]), np.float32(constants[outputs + k])
         bandwidth = _QUANTILE_BANDWIDTH * scale
         half_scale = _HALF * scale
-        for i in range(lo, hi):
-            w = weight[i] if weighted else _ONE
-            x = (margin[k, i] - label[i]) / bandwidth
-            t = tanh(x)
-            ratio = t / x if x != _ZERO else _ONE
-            ratio = ratio if ratio > _QUANTILE_RATIO_FLOOR else _QUANTILE_RATIO_FLOOR
-            counts = (scale > _ZERO) & (w != _ZERO)
-            out[k, i, 0] = w * (half_scale * (t + _ONE - _TWO * alpha)) if counts else _ZERO
-            out[k, i, 1] = w * (_QUANTILE_HESSIAN * ratio) if counts else _ZERO
+        for start in range(lo, hi, _BLOCK):
+            rows = min(_BLOCK, hi - start)
+            margins, labels = margin[k, start : start + rows], label[start : start + rows]
+            for r in range(rows):
+                x[r] = (margins[r] - labels[r]) / bandwidth
+            for r in range(rows):
+                t[r] = tanh(x[r])
+            for r in range(rows):
+                i = start + r
+                w = weight[i] if weighted else _ONE
+                ratio = t[r] / x[r] if x[r] != _ZERO else _ONE
+                ratio = ratio if ratio > _QUANTILE_RATIO_FLOOR else _QUANTILE_RATIO_FLOOR
+                counts = (scale > _ZERO) & (w != _ZERO)
+                out[k, i, 0] = w * (half_scale * (t[r] + _ONE - _TWO * alpha)) if counts else _ZERO
+                out[k, i, 1] = w * (_QUANTILE_HESSIAN * ratio) if counts else _ZERO
 
 
 @kernel
 def softmax(label: F32, weight: F32, margin: F32, constants: F64, lo: int, hi: int, out: F32) -> None:
     """multi:softmax, multi:softprob; no constants."""
     weighted = len(weight) > 0
+    classes = len(margin)
     largest = np.empty(_BLOCK, np.float32)
     total = np.empty(_BLOCK, np.float64)
+    power = np.empty(_BLOCK, np.float32)
+    shares = np.empty((classes, _BLOCK), np.float32)
     for start in range(lo, hi, _BLOCK):
         rows = min(_BLOCK, hi - start)
         largest[:rows] = _SMALLEST_NORMAL  # XGBoost begins its search for the largest margin here
         total[:rows] = 0.0
-        for k in range(len(margin)):
+        for k in range(classes):
+            margins = margin[k, start : start + rows]
             for r in range(rows):
-                m = margin[k, start + r]
-                largest[r] = m if m > largest[r] else largest[r]
-        for k in range(len(margin)):
+                largest[r] = margins[r] if margins[r] > largest[r] else largest[r]
+        for k in range(classes):
+            margins = margin[k, start : start + rows]
             for r in range(rows):
-                e = exp(margin[k, start + r] - largest[r])
-                out[k, start + r, 0] = e
-                total[r] += np.float64(e)
-        for k in range(len(margin)):
+                power[r] = exp(margins[r] - largest[r])
+            for r in range(rows):
+                shares[k, r] = power[r]
+                total[r] += np.float64(power[r])
+        for k in range(classes):
             this_class = np.float32(k)
             for r in range(rows):
                 i = start + r
                 w = weight[i] if weighted else _ONE
-                p = out[k, i, 0] / np.float32(total[r])
+                p = shares[k, r] / np.float32(total[r])
                 h = _TWO * p * (_ONE - p) * w
                 out[k, i, 0] = (p - _ONE if label[i] == this_class else p) * w
                 out[k, i, 1] = h if h > _SMALLEST_HESSIAN else _SMALLEST_HESSIAN
@@ -248,22 +300,26 @@ def apply_softmax(margin: F32, lo: int, hi: int, out: F32) -> None:
     """Probabilities of the classes; both float32, (classes, rows)."""
     largest = np.empty(_BLOCK, np.float32)
     total = np.empty(_BLOCK, np.float64)
+    power = np.empty(_BLOCK, np.float32)
     for start in range(lo, hi, _BLOCK):
         rows = min(_BLOCK, hi - start)
         largest[:rows] = margin[0, start : start + rows]
         total[:rows] = 0.0
         for k in range(1, len(margin)):
+            margins = margin[k, start : start + rows]
             for r in range(rows):
-                m = margin[k, start + r]
-                largest[r] = m if m > largest[r] else largest[r]
+                largest[r] = margins[r] if margins[r] > largest[r] else largest[r]
         for k in range(len(margin)):
+            margins, shares = margin[k, start : start + rows], out[k, start : start + rows]
             for r in range(rows):
-                e = np.float32(exp_double(np.float64(margin[k, start + r] - largest[r])))
-                out[k, start + r] = e
-                total[r] += np.float64(e)
+                power[r] = exp(margins[r] - largest[r])
+            for r in range(rows):
+                shares[r] = power[r]
+                total[r] += np.float64(power[r])
         for k in range(len(margin)):
+            shares = out[k, start : start + rows]
             for r in range(rows):
-                out[k, start + r] /= np.float32(total[r])
+                shares[r] /= np.float32(total[r])
 
 
 @kernel

@@ -38,10 +38,14 @@ def _row_losses(loss: Callable[[Any, Any, Any], Any]) -> LossKernel:
         losses = np.empty(_BLOCK, np.float32)
         for start in range(0, len(label), _BLOCK):
             rows = min(_BLOCK, len(label) - start)
+            # Slices: with start + r as index, which might be negative for all Numba knows, no vector code comes out.
+            labels, predictions = label[start : start + rows], prediction[0, start : start + rows]
             for r in range(rows):
-                i = start + r
-                w = weight[i] if weighted else _ONE
-                losses[r] = loss(label[i], prediction[0, i], constants) * w
+                losses[r] = loss(labels[r], predictions[r], constants)
+            if weighted:
+                weights = weight[start : start + rows]
+                for r in range(rows):
+                    losses[r] *= weights[r]
             for r in range(rows):
                 add_float(cells, losses[r])
 
@@ -167,10 +171,10 @@ def multi_class_error(label: F32, weight: F32, prediction: F32, constants: F64, 
         best[:rows] = prediction[0, start : start + rows]
         argument[:rows] = _ZERO
         for k in range(1, len(prediction)):
+            predictions = prediction[k, start : start + rows]
             for r in range(rows):
-                p = prediction[k, start + r]
-                argument[r] = np.float32(k) if p > best[r] else argument[r]
-                best[r] = p if p > best[r] else best[r]
+                argument[r] = np.float32(k) if predictions[r] > best[r] else argument[r]
+                best[r] = predictions[r] if predictions[r] > best[r] else best[r]
         for r in range(rows):
             i = start + r
             loss = _ONE if argument[r] != label[i] else _ZERO
@@ -211,8 +215,9 @@ def count_scores(
     places = np.empty(_BLOCK, np.int64)
     for start in range(0, len(prediction), _BLOCK):
         rows = min(_BLOCK, len(prediction) - start)
+        predictions = prediction[start : start + rows]
         for r in range(rows):
-            places[r] = min(_cell(prediction[start + r], probability, half), last)
+            places[r] = _cell(predictions[r], probability, half)
         for r in range(rows):
             i = start + r
-            histogram[int(positive[i]), places[r]] += units[i] if weighted else 1
+            histogram[int(positive[i]), min(places[r], last)] += units[i] if weighted else 1
