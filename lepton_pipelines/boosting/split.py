@@ -6,6 +6,7 @@ columns. A pure function of integer totals: every party finds the same split, no
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +103,7 @@ def change_of(
     worth: np.float32,
     lower: np.float32,
     upper: np.float32,
-    direction: int,
+    direction: Any,
     reg_lambda: float,
     alpha: float,
     min_child_weight: float,

@@ -1,0 +1,88 @@
+"""A training stops, goes on and continues as XGBoost's does, and an interruption leaves no trace."""
+
+import numpy as np
+import pytest
+import xgboost
+
+import lepton_pipelines as lp
+from lepton_pipelines.boosting.progress import Progress
+from lepton_pipelines.boosting.rows import LocalRows
+from lepton_pipelines.boosting.shard import Shard
+from lepton_pipelines.boosting.training import boost
+from lepton_pipelines.spec.booster_parameters import BoosterParameters
+from lepton_pipelines.sums import LocalSums
+
+PARAMS = {"objective": "binary:logistic", "max_depth": 3, "subsample": 0.7, "seed": 4}
+
+
+@pytest.fixture(scope="module")
+def sets():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(900, 6)).astype(np.float32)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    label = (np.nan_to_num(X[:, 0]) + rng.normal(size=900) > 0).astype(np.float32)
+    return {"train": lp.Dataset(X[:600], label[:600]), "valid": lp.Dataset(X[600:], label[600:])}
+
+
+def run(sets, rounds, **more):
+    rows = LocalRows(Shard(sets, threads=1))
+    parameters = BoosterParameters.read(PARAMS)
+    schema = sets["train"].schema
+    return boost(parameters, rows, sums=LocalSums(), rounds=rounds, features=schema, evaluation=("valid",), **more)
+
+
+def test_a_resumed_training_ends_in_the_same_bytes(sets):
+    kept = []
+    whole = run(sets, 8, early_stopping_rounds=20, checkpoint=lambda progress: kept.append(progress.to_bytes()))
+    resumed = run(sets, 8, early_stopping_rounds=20, resume=Progress.from_bytes(kept[2]))
+    assert resumed.model == whole.model
+    assert resumed.history == whole.history
+    assert resumed.best_iteration == whole.best_iteration
+
+
+def test_early_stopping_names_the_first_best_round(sets):
+    stopped = run(sets, 200, early_stopping_rounds=5)
+    scores = stopped.history["valid"]["logloss"]
+    assert stopped.best_iteration == int(np.argmin(scores))
+    assert stopped.rounds == stopped.best_iteration + 1 + 5
+    booster = xgboost.Booster()
+    booster.load_model(bytearray(stopped.model))
+    assert booster.best_iteration == stopped.best_iteration
+
+
+def test_a_model_of_stock_xgboost_is_continued_from_its_margins(sets):
+    train = sets["train"]
+    matrix = xgboost.DMatrix(train.block(0, train.n_rows), train.label)
+    before = xgboost.train({"objective": "binary:logistic", "max_depth": 3}, matrix, 4)
+    result = {}
+    params = {"objective": "binary:logistic", "max_depth": 3}
+    after = lp.train(
+        params, train, 2, evals=[(train, "train")], evals_result=result, xgb_model=before, verbose_eval=False
+    )
+    assert after.num_boosted_rounds() == 6
+    first = xgboost.Booster()
+    first.load_model(before.save_raw("ubj"))
+    assert np.allclose(after.predict(matrix, iteration_range=(0, 4)), before.predict(matrix), atol=1e-7)
+    stated = after.eval_set([(matrix, "train")]).split(":")[-1]
+    assert result["train"]["logloss"][-1] == pytest.approx(float(stated), abs=1e-6)
+
+
+class Halving:
+    def learning_rate(self, round: int) -> float:
+        return 0.5**round
+
+
+def test_a_schedule_sets_each_rounds_learning_rate(sets):
+    train = sets["train"]
+    X = train.block(0, train.n_rows)
+    params = {"objective": "reg:squarederror", "max_depth": 2, "base_score": 0.5, "max_bin": 255}
+    matrix = xgboost.QuantileDMatrix(X, train.label, max_bin=255)
+    pointer, values = matrix.get_quantile_cut()
+    places = pointer.astype(np.int64)
+    edges = [values[places[f] + 1 : places[f + 1]] for f in range(X.shape[1])]
+    ours = lp.train(params, train, 4, edges=edges, callbacks=[Halving()])
+    theirs = None  # round by round: XGBoost 3.4's own scheduler is late by one
+    for round_ in range(4):
+        theirs = xgboost.train(params | {"eta": 0.5**round_}, matrix, 1, xgb_model=theirs)
+    data = xgboost.DMatrix(X)
+    assert np.allclose(ours.predict(data), theirs.predict(data), atol=1e-6)
