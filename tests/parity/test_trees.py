@@ -92,7 +92,9 @@ LIMITS = {
     "child weight 20": {"min_child_weight": 20},
     "child weight 0": {"min_child_weight": 0},
     "monotone": {"monotone_constraints": (1, -1, 0, -1, 1, 0, 0, 0, 0, 0)},
-    "interaction": {"interaction_constraints": '[["f0","f1"],["f1","f2","f3"],["f4","f5","f6","f7","f8","f9"]]'},
+    "interaction": {
+        "interaction_constraints": [["f0", "f1"], ["f1", "f2", "f3"], ["f4", "f5", "f6", "f7", "f8", "f9"]]
+    },
     "one-hot up to 20": {"max_cat_to_onehot": 20},
     "3 categories a side": {"max_cat_threshold": 3},
 }
