@@ -138,7 +138,7 @@ def credit_default(shared_data: Path) -> Rows:
 def beijing_air(shared_data: Path) -> Rows:
     """Numbers with missing values and the wind's direction as categories; the label is PM2.5."""
     files = sorted((shared_data / "beijing-air").glob("*.csv.gz"))
-    frame = pd.concat([pd.read_csv(f, na_values=["NA"], low_memory=False) for f in files]).dropna(subset=["PM2.5"])
+    frame = pd.concat([pd.read_csv(f, na_values=["NA", " "], low_memory=False) for f in files]).dropna(subset=["PM2.5"])
     label = frame.pop("PM2.5").to_numpy(np.float32)
     frame = frame.drop(columns=["No", "station"])
     wind = frame["wd"].astype("category").cat.codes.to_numpy(np.float32)
