@@ -331,6 +331,7 @@ class Process:
         self.world = world
         self.name = name
         self.disk = Disk()
+        self.durable = {True: 0.0, False: 0.0}  # when the last queued total, or other record, will be on disk
         self.life = 0
         self.machine: Member | None = None
         self.end = ""
@@ -389,7 +390,11 @@ class Process:
                 case Say():
                     self.request(slot_of(effect.envelope), effect)
                 case Write():
+                    # as the journal's writer does it: commitments in order, totals in an order of their own
+                    total = isinstance(effect.record, TotalHeld)
                     delay = self.world.random.random() * self.world.schedule.disk_delay
+                    self.durable[total] = max(self.durable[total], self.world.now + delay)
+                    delay = self.durable[total] - self.world.now
                     self.world.at(delay, lambda w=effect, n=self.life: self.written(w, n))
                 case Deliver():
                     self.results[effect.number] = effect.total
