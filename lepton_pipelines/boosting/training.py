@@ -131,6 +131,7 @@ def boost(
     sums cross organisations, else 1. name: begins the name of every sum; each training of a run has its own.
     Raises UserError for parameters, rows or edges that cannot be trained with; SumAborted if another party stopped.
     """
+    _check_callbacks(callbacks)
     training = _Training(
         parameters,
         Collective(rows, sums, name),
@@ -389,6 +390,16 @@ class _Training:
         """Let the digest that all parties compare cover a tree."""
         for values in (tree.left, tree.feature, tree.threshold, tree.default_left):
             self._digest.update(values.tobytes())
+
+
+def _check_callbacks(callbacks: Sequence[object]) -> None:
+    for callback in callbacks:
+        if not isinstance(callback, Callback | LearningRateSchedule):
+            raise UserError(
+                f"callbacks: {type(callback).__name__} has neither on_round(report) nor learning_rate(round), and "
+                "would be ignored. XGBoost's own callbacks need its own training loop: give early_stopping_rounds, "
+                "evals_result or verbose_eval instead, or an object with one of the two."
+            )
 
 
 def _rate(callbacks: Sequence[object], round_: int, rate: float) -> float:

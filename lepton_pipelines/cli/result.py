@@ -74,11 +74,9 @@ def serve_command(evaluation: Evaluation, var: Path) -> str:
     told = evaluation.registration
     alias = told.alias if told is not None and told.alias else "champion"
     model = told.model if told is not None else evaluation.pipeline
-    mlflow = Path(sys.executable).with_name("mlflow")
-    try:
-        mlflow = mlflow.relative_to(Path.cwd())
-    except ValueError:
-        mlflow = mlflow.absolute()
+    programs = Path(sys.executable).parent
+    near = f"$PWD/{programs.relative_to(Path.cwd())}" if programs.is_relative_to(Path.cwd()) else str(programs)
     database = (var / "mlflow" / "mlflow.db").absolute()
     prefix = f"MLFLOW_TRACKING_URI={shlex.quote(f'sqlite:///{database}')} " if database.exists() else ""
-    return f"{prefix}{mlflow} models serve -m models:/{model}@{alias} --env-manager local"
+    # MLflow starts uvicorn by its bare name, so the folder of both must be on the path.
+    return f'PATH="{near}:$PATH" {prefix}mlflow models serve -m models:/{model}@{alias} --env-manager local'

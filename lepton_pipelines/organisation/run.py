@@ -171,7 +171,7 @@ class OrganisationRun:
         check_split(self.name, self.summary.rows)
         warnings = found.warnings(self.contract, organisation=self.name)
         for warning in warnings:
-            self._notice(warning)
+            self._notice(warning.removeprefix(f"{self.name}: "))  # a notice says whose it is by itself
         self.digest = dataset_digest(digest for part in self.rows.ask(_digests) for digest in part)
         self.rows.change(ToShard(self.threads) if self.engine else ToHeld(self.pipeline.training.algorithm))
         if self._tracking is not None:

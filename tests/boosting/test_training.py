@@ -10,6 +10,7 @@ from lepton_pipelines.boosting.rows import LocalRows
 from lepton_pipelines.boosting.shard import Shard
 from lepton_pipelines.boosting.training import boost
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
+from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.sums import LocalSums
 
 PARAMS = {"objective": "binary:logistic", "max_depth": 3, "subsample": 0.7, "seed": 4}
@@ -86,3 +87,8 @@ def test_a_schedule_sets_each_rounds_learning_rate(sets):
         theirs = xgboost.train(params | {"eta": 0.5**round_}, matrix, 1, xgb_model=theirs)
     data = xgboost.DMatrix(X)
     assert np.allclose(ours.predict(data), theirs.predict(data), atol=1e-6)
+
+
+def test_a_callback_of_xgboosts_is_refused_by_name(sets):
+    with pytest.raises(UserError, match="EvaluationMonitor has neither"):
+        lp.train(PARAMS, sets["train"], 1, callbacks=[xgboost.callback.EvaluationMonitor()])
