@@ -28,7 +28,7 @@ CANNOT_BE_EQUAL = {
     "XGBoost 3.2: min_child_weight with sorted categories, alpha with max_delta_step or monotone constraints": (
         "3.4 computes weights and gains differently there"
     ),
-    "XGBoost 3.2: gains that tie in 3.4's rounding": "3.2 rounds the same gain at another place",
+    "XGBoost 3.2: gains that tie in 3.4's rounding, as with reg:gamma": "3.2 rounds the same gain at another place",
 }
 
 
@@ -68,6 +68,8 @@ ONLY_NEWER = ("multi:softprob", "reg:absoluteerror", "reg:quantileerror")
 def test_trees_equal_for_every_objective(objective, kind, generated, train_both):
     if objective in ONLY_NEWER and not NEWER:
         pytest.skip("XGBoost 3.4 changed this objective")
+    if objective == "reg:gamma" and not NEWER:
+        pytest.skip("gains that differ in their last bits: XGBoost 3.2 rounds them at another place than 3.4")
     rows = generated[kind]
     if not NEWER and rows.types:
         rows = generated["weighted"]
