@@ -28,7 +28,7 @@ CANNOT_BE_EQUAL = {
     "XGBoost 3.2: min_child_weight with sorted categories, alpha with max_delta_step or monotone constraints": (
         "3.4 computes weights and gains differently there"
     ),
-    "XGBoost 3.2: gains that tie in 3.4's rounding, as with reg:gamma": "3.2 rounds the same gain at another place",
+    "XGBoost 3.2: gains that tie in 3.4's rounding": "3.2 rounds the same gain at another place",
 }
 
 
@@ -65,11 +65,12 @@ ONLY_NEWER = ("multi:softprob", "reg:absoluteerror", "reg:quantileerror")
 
 @pytest.mark.parametrize("objective", LABELS)
 @pytest.mark.parametrize("kind", ["full", "categorical, missing, weighted"])
-def test_trees_equal_for_every_objective(objective, kind, generated, train_both):
+def test_trees_equal_for_every_objective(objective, kind, generated, train_both, request):
     if objective in ONLY_NEWER and not NEWER:
         pytest.skip("XGBoost 3.4 changed this objective")
     if objective == "reg:gamma" and not NEWER:
-        pytest.skip("gains that differ in their last bits: XGBoost 3.2 rounds them at another place than 3.4")
+        why = "our trees part from 3.2's at the third; why is not known, 3.2 and 3.4 agreed on other rows"
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     rows = generated[kind]
     if not NEWER and rows.types:
         rows = generated["weighted"]
