@@ -8,6 +8,7 @@ loadable before the old one is stopped: a version that cannot be loaded never ta
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -72,6 +73,7 @@ class ModelServer:
     def __init__(self, tracking: Tracking, model: str, version: str, *, host: str, port: int) -> None:
         self.version = version
         self.url = f"http://{host}:{port}"
+        self._host, self._port = host, port
         check_port(host, port)
         self._process = subprocess.Popen(
             serve_command(model, f"/{version}", host=host, port=port),
@@ -106,25 +108,45 @@ class ModelServer:
 
     def stop(self) -> None:
         """End the server and its worker processes; requests under way are answered first."""
-        if not self.ended():
-            os.killpg(self._process.pid, signal.SIGTERM)
-            try:
-                self._process.wait(STOP_WITHIN)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
+        _signal_group(self._process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WITHIN
+        # MLflow's process is gone before the one that it started and that holds the port.
+        while not (self.ended() and _can_listen(self._host, self._port)):
+            if time.monotonic() > deadline:
+                _signal_group(self._process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.05)
         self._process.wait()
 
 
 def check_port(host: str, port: int) -> None:
     """Raise UserError if something else listens on a port."""
+    try:
+        _listen(host, port)
+    except OSError as problem:
+        raise UserError(
+            f"Port {port} of {host} cannot be used: {problem.strerror}. Choose another one with --port."
+        ) from problem
+
+
+def _listen(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as problem:
-            raise UserError(
-                f"Port {port} of {host} cannot be used: {problem.strerror}. Choose another one with --port."
-            ) from problem
+        probe.bind((host, port))
+
+
+def _can_listen(host: str, port: int) -> bool:
+    try:
+        _listen(host, port)
+    except OSError:
+        return False
+    return True
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    """Send a signal to a process and everything that it started, as far as any of it is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, number)
 
 
 def follow(
@@ -157,8 +179,13 @@ def follow(
                 continue
             log.info("replacing %s v%s by v%s", model, server.version, wanted)
             server.stop()
-            server = ModelServer(tracking, model, wanted, host=host, port=port)
-            server.wait_until_ready()
+            try:
+                server = ModelServer(tracking, model, wanted, host=host, port=port)
+                server.wait_until_ready()
+            except UserError as problem:
+                # It has ended, so that the next turn starts it again.
+                log.warning("%s v%s is not served, next try in %s s: %s", model, wanted, every, problem)
+                continue
             log.info("serving %s v%s at %s", model, server.version, server.url)
     finally:
         server.stop()

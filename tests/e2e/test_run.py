@@ -118,7 +118,8 @@ def started(example, environment):
     for process in running:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        # Reads to the end and closes both pipes: an open one would be reported in whichever test comes next.
+        process.communicate()
 
 
 def wait_for_round(example, process, rounds):
