@@ -3,33 +3,15 @@
 import json
 from typing import Any
 
+import orjson
 import rfc8785
 
 from lepton_pipelines.ledger.errors import EntryRefused
 
 
-class _NotPlain(Exception):  # noqa: N818 - says which way to go on
-    """A document holds a fraction or a large integer."""
-
-
-def _refuse(text: str) -> float:
-    raise _NotPlain
-
-
 def _double(text: str) -> int | float:
     """From 2^53 on, a number in JSON is a double, however it is spelt."""
     return int(text) if abs(int(text)) < 1 << 53 else float(text)
-
-
-def _small(text: str) -> int:
-    if len(text) > 15:
-        raise _NotPlain
-    return int(text)
-
-
-# The standard library's encoder, several times as fast, writes ASCII text and small integers exactly as RFC 8785 does.
-_PLAIN_DECODER = json.JSONDecoder(parse_float=_refuse, parse_int=_small, parse_constant=_refuse)
-_PLAIN_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def encode(value: Any) -> bytes:
@@ -59,17 +41,26 @@ def decode(data: bytes, what: str) -> Any:
 
 
 def _parse(data: bytes) -> tuple[Any, bytes]:
-    """Return what the JSON says, and the canonical form of it."""
-    text = data.decode()
-    if text.isascii():
-        try:
-            value = _PLAIN_DECODER.decode(text)
-        except _NotPlain:
-            pass
-        else:
-            return value, _PLAIN_ENCODER.encode(value).encode()
-    value = json.loads(text, parse_int=_double)
+    """Return what the JSON says, and the canonical form of it.
+
+    orjson, five times as fast, writes ASCII text and small integers exactly as RFC 8785 does; the rest is left to
+    the library that knows the standard's numbers and its order of keys.
+    """
+    if data.isascii():
+        value = orjson.loads(data)
+        if _is_plain(value):
+            return value, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    value = json.loads(data.decode(), parse_int=_double)
     return value, encode(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value holds no fraction and no integer that a double does not hold."""
+    if isinstance(value, dict):
+        return all(isinstance(each, str) or _is_plain(each) for each in value.values())
+    if isinstance(value, list):
+        return all(isinstance(each, str) or _is_plain(each) for each in value)
+    return not isinstance(value, float) and (not isinstance(value, int) or abs(value) < 1 << 53)
 
 
 def _with_decimal_strings(value: Any) -> Any:

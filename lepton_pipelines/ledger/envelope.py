@@ -17,6 +17,12 @@ from lepton_pipelines.ledger.note import Signer, Verifier
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _KEY_ID = re.compile("[a-z0-9-]{1,32}:[0-9a-f]{64}")
+_SIGNATURE = r'\{"keyid":"([a-z0-9-]{1,32}:[0-9a-f]{64})","sig":"([A-Za-z0-9+/]+={0,2})"\}'
+_SIGNATURES = re.compile(_SIGNATURE.encode())
+_CANONICAL = re.compile(
+    rf'\{{"payload":"([A-Za-z0-9+/]+={{0,2}})","payloadType":"{re.escape(PAYLOAD_TYPE)}",'
+    rf'"signatures":\[({_SIGNATURE}(?:,{_SIGNATURE})*)\]\}}'.encode()
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,14 @@ class Envelope:
     @staticmethod
     def unpack(data: bytes) -> "Envelope":
         """Read a leaf. Raises EntryRefused if it is not an envelope in the one form that it may have."""
+        envelope = _read_canonical(data) or Envelope._read_any(data)
+        if envelope.pack() != data:
+            raise EntryRefused("the envelope is not in the canonical form of RFC 8785, its signatures in order")
+        return envelope
+
+    @staticmethod
+    def _read_any(data: bytes) -> "Envelope":
+        """Read an envelope however its JSON is written, and say what is wrong with it if it is none."""
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:
@@ -56,10 +70,7 @@ class Envelope:
         given = value["signatures"]
         if not isinstance(given, list) or not given:
             raise EntryRefused("the envelope is not signed")
-        envelope = Envelope(_bytes(value["payload"], "the payload"), dict(map(_signature, given)))
-        if envelope.pack() != data:
-            raise EntryRefused("the envelope is not in the canonical form of RFC 8785, its signatures in order")
-        return envelope
+        return Envelope(_bytes(value["payload"], "the payload"), dict(map(_signature, given)))
 
 
 def seal(payload: bytes, signers: Sequence[Signer]) -> Envelope:
@@ -71,6 +82,16 @@ def seal(payload: bytes, signers: Sequence[Signer]) -> Envelope:
 def encode_for_signing(payload: bytes) -> bytes:
     """Return DSSE's pre-authentication encoding (PAE) of the payload: what is signed."""
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
+
+
+def _read_canonical(data: bytes) -> Envelope | None:
+    """Read an envelope that looks canonical, three times as fast as its JSON is parsed; None if it does not."""
+    found = _CANONICAL.fullmatch(data)
+    if found is None:
+        return None
+    given = _SIGNATURES.findall(found[2])
+    signatures = {key.decode(): _bytes(signature, "a signature") for key, signature in given}
+    return Envelope(_bytes(found[1], "the payload"), signatures)
 
 
 def _signature(value: Any) -> tuple[str, bytes]:

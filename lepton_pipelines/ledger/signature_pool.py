@@ -1,32 +1,28 @@
-"""Checks many Ed25519 signatures on all cores. Light to import: every worker process does."""
+"""Checks many Ed25519 signatures on all cores: threads do, for `cryptography` gives the interpreter free meanwhile."""
 
 import os
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from lepton_pipelines.identity.signing import verified
 
 Signed = tuple[bytes, bytes, bytes]
 """(public key, signature, message)"""
 
-CHUNK = 512
-SERIAL_UP_TO = 4096
+CHUNK = 256
+_AHEAD = 8  # chunks a core that may wait, so that memory does not grow with the log
 
 
 class SignaturePool:
-    """Takes signatures one by one and tells at the end, or earlier, which is wrong.
-
-    The first few thousand are checked in this process: starting others would take longer.
-    """
+    """Takes signatures one by one and tells at the end, or earlier, which is wrong."""
 
     def __init__(self) -> None:
         self._chunk: list[Signed] = []
         self._first = 0
         self._pending: deque[tuple[int, Future[int]]] = deque()
-        self._workers = len(os.sched_getaffinity(0))
-        self._processes: ProcessPoolExecutor | None = None
+        self._cores = len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="signatures")
 
     def add(self, signed: Signed) -> int | None:
         """Take one signature; return the number (from 0, as added) of one that was found wrong by now, if any."""
@@ -42,21 +38,14 @@ class SignaturePool:
         return wrong
 
     def close(self) -> None:
-        """End the workers."""
-        if self._processes is not None:
-            self._processes.shutdown(cancel_futures=True)
-            self._processes = None
+        """End the threads; what they have not begun is dropped."""
+        self._threads.shutdown(cancel_futures=True)
 
     def _send(self) -> int | None:
-        chunk, first = self._chunk, self._first
-        self._chunk, self._first = [], first + len(chunk)
-        if self._first <= SERIAL_UP_TO or self._workers == 1:
-            wrong = first_wrong(chunk)
-            return None if wrong < 0 else first + wrong
-        if self._processes is None:
-            self._processes = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
-        self._pending.append((first, self._processes.submit(first_wrong, chunk)))
-        return self._next() if len(self._pending) > 4 * self._workers else None
+        self._pending.append((self._first, self._threads.submit(first_wrong, self._chunk)))
+        self._first += len(self._chunk)
+        self._chunk = []
+        return self._next() if len(self._pending) > _AHEAD * self._cores else None
 
     def _next(self) -> int | None:
         first, future = self._pending.popleft()
