@@ -21,6 +21,7 @@ from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, INLINE, LARGES
 from lepton_pipelines.identity.certificates import Certificate
 from lepton_pipelines.identity.hub_home import AdmittedMember, HubHome
 from lepton_pipelines.identity.onboarding import read_request
+from lepton_pipelines.ledger.hub_ledger import HubLedger
 from lepton_pipelines.spec.errors import UserError
 
 _log = logging.getLogger("lepton.hub")
@@ -41,6 +42,7 @@ class HubServer:
         self._clock = clock
         self._signer = home.signer()
         self._log = HubLog(home.folder)
+        self._ledger = HubLedger(home.folder / "ledger", self._signer)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._runs: dict[str, LiveRun] = {}
@@ -78,12 +80,14 @@ class HubServer:
     def stop(self) -> None:
         """Take no more calls, answer those that wait with a request to ask again, and close the log."""
         self._stopping.set()
+        self._ledger.release()
         with self._changed:
             for live in self._runs.values():
                 live.release()
             self._changed.notify_all()
         self._server.stop(grace=1.0).wait()
         self._pool.shutdown(wait=True)
+        self._ledger.close()
         self._log.close()
 
     # ---- calls; their names are the service's ----
@@ -179,6 +183,29 @@ class HubServer:
         member = self._who(context)
         return self._run(request.run, member, context).get_chunk(request)
 
+    def LedgerAdmission(self, request: wire.LedgerAdmissionRequest, context: Any) -> wire.LedgerAdmissionReply:  # noqa: N802
+        """Admit the caller to the ledger, with the key that it was admitted to the hub with."""
+        member = self._who(context)
+        key = self._members[member].signing_key
+        return wire.LedgerAdmissionReply(entry=_kept(lambda: self._ledger.admission(member, key), context))
+
+    def LedgerSubmit(self, request: wire.LedgerSubmitRequest, context: Any) -> wire.LedgerSubmitReply:  # noqa: N802
+        """Take an entry of the caller's on."""
+        member = self._who(context)
+        return wire.LedgerSubmitReply(index=_kept(lambda: self._ledger.submit(member, request.entry), context))
+
+    def LedgerRead(self, request: wire.LedgerReadRequest, context: Any) -> wire.LedgerReadReply:  # noqa: N802
+        """Give entries and the newest head; waits until there is something new."""
+        self._who(context)
+        wait = min(request.wait_milliseconds / 1000, _LONGEST_WAIT)
+        entries, head = self._ledger.read(request.first, request.signatures, wait)
+        return wire.LedgerReadReply(entries=entries, head=head)
+
+    def LedgerCosign(self, request: wire.LedgerCosignRequest, context: Any) -> wire.LedgerCosignReply:  # noqa: N802
+        """Take the caller's cosignature of the newest head."""
+        member = self._who(context)
+        return wire.LedgerCosignReply(head=_kept(lambda: self._ledger.cosign(member, request.signature), context))
+
     # ---- parts ----
 
     def _who(self, context: Any) -> str:
@@ -239,6 +266,15 @@ class HubServer:
         while not self._stopping.wait(1.0):
             for live in list(self._runs.values()):
                 live.tick()
+
+
+def _kept(work: Callable[[], Any], context: Any) -> Any:
+    """Do what the ledger is asked for; what it refuses is told to the caller."""
+    try:
+        return work()
+    except UserError as error:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        raise
 
 
 class LiveRun:

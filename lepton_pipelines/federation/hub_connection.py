@@ -113,6 +113,30 @@ class HubConnection:
         admission: bytes = self.call("Renew", wire.RenewRequest(request=request)).admission
         return admission
 
+    def ledger_admission(self) -> bytes:
+        """Return the entry that admits this organisation to the hub's ledger, for its signature; empty if it is in."""
+        entry: bytes = self.call("LedgerAdmission", wire.LedgerAdmissionRequest()).entry
+        return entry
+
+    def ledger_submit(self, entry: bytes) -> int:
+        """Have the hub's ledger take an entry on; return its index. Raises UserError if a rule is broken."""
+        index: int = self.call("LedgerSubmit", wire.LedgerSubmitRequest(entry=entry)).index
+        return index
+
+    def ledger_read(self, first: int, signatures: int, wait: float) -> tuple[list[bytes], str]:
+        """Return entries from `first` on, as many as fit a message, and the newest head of the hub's ledger.
+
+        signatures: how many the newest head has here. wait: seconds for which the hub may wait for something new.
+        """
+        request = wire.LedgerReadRequest(first=first, signatures=signatures, wait_milliseconds=int(1000 * wait))
+        reply = self.call("LedgerRead", request, timeout=wait + 15)
+        return list(reply.entries), reply.head
+
+    def ledger_cosign(self, signature: str) -> str:
+        """Add a cosignature to the hub's newest head and return that head."""
+        head: str = self.call("LedgerCosign", wire.LedgerCosignRequest(signature=signature)).head
+        return head
+
     def ask(self, request: Join | Say) -> Reply:
         """Say something and wait for the hub's answer, however often it takes.
 

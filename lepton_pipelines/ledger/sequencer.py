@@ -15,7 +15,7 @@ from typing import Any
 
 from lepton_pipelines.ledger.checkpoint import Checkpoint, open_head
 from lepton_pipelines.ledger.entries import MemberAdmitted
-from lepton_pipelines.ledger.errors import EntryRefused, LedgerError, ReplicaBehind, WitnessSilent
+from lepton_pipelines.ledger.errors import EntryRefused, LedgerError, ProofRefused, ReplicaBehind, WitnessSilent
 from lepton_pipelines.ledger.members import OPERATOR
 from lepton_pipelines.ledger.merkle import leaf_hash
 from lepton_pipelines.ledger.note import Note, Signature, Signer, check_cosignature
@@ -115,6 +115,22 @@ class Sequencer:
                 if self._newest().text == note.text:
                     self.store.confirm(note)
             return note
+
+    def accept(self, name: str, line: Signature) -> Note:
+        """Add a cosignature that a member sent of its own accord to the newest head, and return that head.
+
+        One of a head that is not the newest any more is passed over: the member will read on and cosign again.
+        Raises EntryRefused if the member has no valid key.
+        """
+        with self._state:
+            head = self._newest()
+            try:
+                check_cosignature(head.text, line, self.history.members.key_of(name))
+            except ProofRefused:
+                return head
+            head = head.with_signatures([line])
+            self.store.confirm(head)
+            return head
 
     def publish(self) -> None:
         """Write tiles and the newest head, and list the members' keys."""

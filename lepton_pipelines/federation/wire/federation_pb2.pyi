@@ -354,3 +354,55 @@ class RenewReply(_message.Message):
     ADMISSION_FIELD_NUMBER: _ClassVar[int]
     admission: bytes
     def __init__(self, admission: _Optional[bytes] = ...) -> None: ...
+
+class LedgerAdmissionRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LedgerAdmissionReply(_message.Message):
+    __slots__ = ("entry",)
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    entry: bytes
+    def __init__(self, entry: _Optional[bytes] = ...) -> None: ...
+
+class LedgerSubmitRequest(_message.Message):
+    __slots__ = ("entry",)
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    entry: bytes
+    def __init__(self, entry: _Optional[bytes] = ...) -> None: ...
+
+class LedgerSubmitReply(_message.Message):
+    __slots__ = ("index",)
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    def __init__(self, index: _Optional[int] = ...) -> None: ...
+
+class LedgerReadRequest(_message.Message):
+    __slots__ = ("first", "signatures", "wait_milliseconds")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    signatures: int
+    wait_milliseconds: int
+    def __init__(self, first: _Optional[int] = ..., signatures: _Optional[int] = ..., wait_milliseconds: _Optional[int] = ...) -> None: ...
+
+class LedgerReadReply(_message.Message):
+    __slots__ = ("entries", "head")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedScalarFieldContainer[bytes]
+    head: str
+    def __init__(self, entries: _Optional[_Iterable[bytes]] = ..., head: _Optional[str] = ...) -> None: ...
+
+class LedgerCosignRequest(_message.Message):
+    __slots__ = ("signature",)
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    signature: str
+    def __init__(self, signature: _Optional[str] = ...) -> None: ...
+
+class LedgerCosignReply(_message.Message):
+    __slots__ = ("head",)
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    def __init__(self, head: _Optional[str] = ...) -> None: ...
