@@ -98,6 +98,74 @@ def demo(var: Folder = Path("var")) -> None:
     command.demo(var=var)
 
 
+Model = Annotated[str, typer.Argument(help="The registered model.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Why; kept with the version.", show_default=False)]
+By = Annotated[str | None, typer.Option(help="Who decides; unset: the user who runs this.", show_default=False)]
+MlflowAddress = Annotated[
+    str | None, typer.Option("--mlflow", help="MLflow's address; unset: MLFLOW_TRACKING_URI, or var/mlflow.")
+]
+
+
+@app.command()
+def promote(
+    model: Model,
+    version: Annotated[str, typer.Option(help="The version that becomes champion.", show_default=False)],
+    reason: Reason,
+    by: By = None,
+    var: Folder = Path("var"),
+    mlflow: MlflowAddress = None,
+) -> None:
+    """Make a version of a model champion: a person's decision, whatever the gates said."""
+    from lepton_pipelines.cli import promotion as command
+
+    command.promote(model, version, reason=reason, by=by, var=var, mlflow=mlflow)
+
+
+@app.command()
+def rollback(
+    model: Model, reason: Reason, by: By = None, var: Folder = Path("var"), mlflow: MlflowAddress = None
+) -> None:
+    """Make the previous champion of a model champion again."""
+    from lepton_pipelines.cli import promotion as command
+
+    command.rollback(model, reason=reason, by=by, var=var, mlflow=mlflow)
+
+
+PlatformFolder = Annotated[Path, typer.Option("--home", help="The platform's folder: state, keys, rows, logs.")]
+PLATFORM = Path("var/platform")
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Unset: the last time's, or a free one.")]
+
+
+@app.command()
+def up(
+    home: PlatformFolder = PLATFORM,
+    prefect_port: Port = None,
+    mlflow_port: Port = None,
+    hub_port: Port = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running in the background.")] = False,
+) -> None:
+    """Start a whole platform on this machine: Prefect, MLflow, hub, three organisations, a scheduled pipeline."""
+    from lepton_pipelines.cli import up as command
+
+    command.up(home, ports={"prefect": prefect_port, "mlflow": mlflow_port, "hub": hub_port}, detach=detach)
+
+
+@app.command()
+def down(home: PlatformFolder = PLATFORM) -> None:
+    """Stop the platform that `lepton up` started."""
+    from lepton_pipelines.cli import up as command
+
+    command.down(home)
+
+
+@app.command()
+def status(home: PlatformFolder = PLATFORM) -> None:
+    """Show the platform's processes, their health, memory and addresses."""
+    from lepton_pipelines.cli import up as command
+
+    command.status(home)
+
+
 app.add_typer(hub.app)
 app.add_typer(org.app)
 app.add_typer(ledger.app)

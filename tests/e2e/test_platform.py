@@ -1,0 +1,125 @@
+"""A whole platform from one command: real servers and workers, one killed, all stopped, found again."""
+
+import json
+import os
+import signal
+import time
+import urllib.request
+
+import psutil
+import pytest
+
+from lepton_pipelines.local_platform.home import HOME_MARK, PlatformHome
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+PROCESSES = ["prefect", "mlflow", "hub", "worker-north", "worker-harbour", "worker-valley"]
+PATIENCE = 120.0
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory, module_lepton):
+    """A platform that is up, and what the command said."""
+    folder = tmp_path_factory.mktemp("up") / "platform"
+    ended = module_lepton("up", "--detach", "--home", folder)
+    assert ended.code == 0, ended.err
+    yield PlatformHome(folder), ended.out
+    module_lepton("down", "--home", folder)
+
+
+def processes_of(home: PlatformHome) -> list[int]:
+    """Every process that carries the platform's mark, the dead excepted."""
+    found = []
+    for one in psutil.process_iter():
+        try:
+            if one.environ().get(HOME_MARK) == str(home.folder):
+                found.append(one.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def post(address: str, question: dict) -> list:
+    request = urllib.request.Request(  # noqa: S310 - our own
+        address, json.dumps(question).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own
+        return json.loads(answer.read())
+
+
+def at(home: PlatformHome) -> dict:
+    return {one.name: one for one in home.status().processes}
+
+
+def test_it_says_where_everything_is_and_each_answers(platform):
+    home, said = platform
+    assert list(at(home)) == PROCESSES
+    for name, path in (("prefect", "/api/health"), ("mlflow", "/health")):
+        address = at(home)[name].address
+        assert address in said
+        with urllib.request.urlopen(address + path, timeout=30) as answer:  # noqa: S310 - our own
+            assert answer.status == 200
+    assert at(home)["hub"].address in said
+
+
+def test_it_takes_less_than_three_gigabytes(platform):
+    home, _ = platform
+    assert sum(one.rss for one in home.status().processes) < 3e9
+
+
+def test_the_demo_is_deployed_on_its_schedule_and_each_organisation_has_a_pool_with_a_worker(platform):
+    home, _ = platform
+    api = at(home)["prefect"].address + "/api"
+    (deployment,) = [one for one in post(f"{api}/deployments/filter", {}) if one["name"] == "breast-cancer"]
+    assert deployment["schedules"][0]["schedule"]["cron"] == "0 3 * * 1"
+    assert deployment["work_pool_name"] == "north"
+    for name in ("north", "harbour", "valley"):
+        (worker,) = post(f"{api}/work_pools/{name}/workers/filter", {})
+        assert (worker["name"], worker["status"]) == (name, "ONLINE")
+
+
+def test_a_second_start_is_refused_with_the_process_that_runs_it(platform, lepton):
+    home, _ = platform
+    ended = lepton("up", "--home", home.folder)
+    assert ended.code == 2
+    assert f"runs already (process {home.runner()})" in ended.err
+
+
+def test_a_killed_server_is_started_again(platform, lepton):
+    home, _ = platform
+    before = at(home)["mlflow"]
+    os.kill(before.pid, signal.SIGKILL)
+    until = time.monotonic() + PATIENCE
+    while at(home)["mlflow"].restarts == before.restarts or at(home)["mlflow"].state != "healthy":
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    assert "ended with signal 9; starts again" in (home.logs / "up.log").read_text()
+    assert lepton("status", "--home", home.folder).code == 0
+
+
+def test_down_leaves_nothing_and_a_second_start_finds_deployment_and_keys(platform, lepton):
+    home, _ = platform
+    address, runner = at(home)["prefect"].address, home.runner()
+    deployment = post(f"{address}/api/deployments/filter", {})[0]["id"]
+    key = (home.organisation("harbour") / "keys" / "signing.key").read_bytes()
+    assert lepton("down", "--home", home.folder).code == 0
+    assert home.runner() is None
+    assert processes_of(home) == []
+    assert lepton("status", "--home", home.folder).code == 1
+    assert lepton("up", "--detach", "--home", home.folder).code == 0
+    assert home.runner() != runner
+    assert post(f"{address}/api/deployments/filter", {})[0]["id"] == deployment
+    assert (home.organisation("harbour") / "keys" / "signing.key").read_bytes() == key
+
+
+def test_what_a_killed_platform_leaves_is_ended_by_down(platform, lepton):
+    home, _ = platform
+    os.kill(home.runner(), signal.SIGKILL)
+    until = time.monotonic() + PATIENCE
+    while home.runner() is not None:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert processes_of(home)
+    ended = lepton("down", "--home", home.folder)
+    assert "left over; they are ended" in ended.out
+    assert processes_of(home) == []
