@@ -1,5 +1,6 @@
 """A member's sums over the network: the state machine of `member.py` between the hub, the disk and the algorithm."""
 
+import hashlib
 import logging
 import os
 import threading
@@ -22,6 +23,7 @@ from lepton_pipelines.sums import Int64Array, SumAborted, Traffic
 
 _log = logging.getLogger("lepton.federation")
 _SIGN_OF_LIFE = 5.0
+_UPLOADS_KEPT = 4096  # sums whose uploads' digests are held for `sent`
 
 
 class RunSuspended(SumAborted):
@@ -46,6 +48,7 @@ class HubSums:
         self._machine = Member(organisation, manifest, signer, draw=os.urandom, journal=self._journal)
         self._changed = threading.Condition()
         self._pending: dict[int, PendingHubSum] = {}
+        self._uploads: dict[int, tuple[int, dict[str, bytes]]] = {}
         self._stop: Stop | None = None
         self._finished = False
         self._closed = False
@@ -105,6 +108,27 @@ class HubSums:
     def sum(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> Int64Array:
         """Return `start(...).result()`."""
         return self.start(name, vector, bound=bound, context=context).result()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no more totals: the run is finished, suspended or aborted."""
+        return self._over()
+
+    def sent(self, since: int, until: int) -> dict[str, str]:
+        """Return, by member, a digest of its masked uploads to the sums from number `since` up to, without, `until`.
+
+        SHA-256 over each upload's number (8 bytes, big-endian) and SHA-256, in order, as hex. Every member works out
+        the same. Empty unless all these uploads were made since this process joined and in one key epoch.
+        """
+        with self._changed:
+            uploads = [(number, *self._uploads.pop(number, (0, {}))) for number in range(since, until)]
+        if not uploads or len({epoch for _, epoch, _ in uploads}) > 1 or not all(each for _, _, each in uploads):
+            return {}
+        told = {}
+        for member in self.manifest.names:
+            said = b"".join(number.to_bytes(8, "big") + each[member] for number, _, each in uploads)
+            told[member] = hashlib.sha256(said).hexdigest()
+        return told
 
     def checkpointed(self, position: int) -> None:
         """Say that a checkpoint of this position and one before it are durable: older totals may go."""
@@ -212,12 +236,20 @@ class HubSums:
                 raise
             with self._changed:
                 self._count(request, reply)
+                self._note_uploads(reply)
                 request = self._act(self._machine.receive(reply), chain=True)
 
     def _count(self, request: Join | Say, reply: Reply) -> None:
         if isinstance(request, Say):
             self.traffic.bytes_sent += len(request.data) + request.envelope.ByteSize()
         self.traffic.bytes_received += len(reply.answer) + sum(envelope.ByteSize() for envelope in reply.envelopes)
+
+    def _note_uploads(self, reply: Reply) -> None:
+        slot = reply.slot
+        if slot is not None and slot.kind == wire.KIND_UPLOAD and len(reply.envelopes) == self.parties:
+            digests = {one.member: wire.Upload.FromString(one.body).digest for one in reply.envelopes}
+            self._uploads[slot.number] = (slot.epoch, digests)
+            self._uploads.pop(slot.number - _UPLOADS_KEPT, None)
 
     def _written(self, token: int) -> None:
         with self._changed:

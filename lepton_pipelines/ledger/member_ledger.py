@@ -20,7 +20,7 @@ from lepton_pipelines.ledger.statement import Entry, read_entry, sign_entry
 Condition = Callable[[History], bool]
 """Tells whether what a member waits for is in the ledger."""
 
-_POLL_SECONDS = 10.0
+_POLL_SECONDS = 1.0  # how soon a member sees that its run has ended meanwhile
 
 
 class LedgerWire(Protocol):

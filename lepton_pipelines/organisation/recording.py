@@ -40,6 +40,7 @@ from lepton_pipelines.registry.gates import GateResult
 from lepton_pipelines.registry.promotion import Decision
 from lepton_pipelines.registry.publishing import Published
 from lepton_pipelines.registry.tracking import Tracking
+from lepton_pipelines.spec.contract import Contract
 from lepton_pipelines.spec.pipeline import Pipeline
 
 OPENING_FILE = "dataset-opening.json"
@@ -130,6 +131,22 @@ def manifest_of(pipeline: Pipeline, run: str) -> bytes:
     )
 
 
+def opening_of(organisation: str, contract: Contract, digest: str, rows: int, folder: Path) -> Opening:
+    """Commit to an organisation's rows. The opening is kept in its own folder of the run, and is the same next time.
+
+    digest: of the rows, hex. rows: how many, exactly.
+    """
+    path = folder / OPENING_FILE
+    document = dataset_document(
+        f"{organisation}/{contract.id}", {"rows": digest}, rows=rows, contract=contract.agreement().hex()
+    )
+    if path.exists() and (before := Opening.load(path)).document == document:
+        return before
+    opening = Opening(document)
+    opening.save(path)
+    return opening
+
+
 def model_chain(model: bytes) -> list[str]:
     """Return, for every boosting round, the digest of the model so far, hex.
 
@@ -200,17 +217,9 @@ def _say_training(ledger: RunLedger, said: Said, folder: RunFolder) -> None:
 
 def _say_joined(ledger: RunLedger, said: Said, part: PartReport, manifest: str, folder: RunFolder) -> None:
     """Let a member say that it took part, with a commitment to its rows; the opening stays in its own folder."""
-    contract = said.pipeline.read_contract()
     rows = sum(part.ingest.rows.values())
-    opening = Opening(
-        dataset_document(
-            f"{part.organisation}/{contract.id}",
-            {"rows": part.validated.digest},
-            rows=rows,
-            contract=contract.agreement().hex(),
-        )
-    )
-    opening.save(folder.of(part.organisation).path / OPENING_FILE)
+    own = folder.of(part.organisation).path
+    opening = opening_of(part.organisation, said.pipeline.read_contract(), part.validated.digest, rows, own)
     shown = next((one.rows for one in part.evaluated.organisations if one.name == part.organisation), None)
     ledger.record(
         entries.RunJoined,

@@ -31,8 +31,10 @@ from lepton_pipelines.organisation.checking import check_allowed, check_split
 from lepton_pipelines.organisation.comparison import Compared, compare
 from lepton_pipelines.organisation.evaluating import Evaluating, ModelInUse, shared_champion
 from lepton_pipelines.organisation.folder import RunFolder, write_private
+from lepton_pipelines.organisation.hub_record import record_of
 from lepton_pipelines.organisation.journal import Journal
 from lepton_pipelines.organisation.models import first_rounds, rounds_of
+from lepton_pipelines.organisation.recording import opening_of
 from lepton_pipelines.organisation.reports import (
     BinReport,
     CompareReport,
@@ -94,6 +96,7 @@ class OrganisationRun:
         self.binning: Binning
         self.boosted: Boosted | Trained
         self.model: bytes
+        self.record = record_of(folder.run_id, self.name)
         self._journal = Journal.of(folder.var, self.name)
         self._tracking: Future[Tracking] | None = None
         self._resources = ExitStack()
@@ -179,6 +182,10 @@ class OrganisationRun:
         # Nobody bins before everybody's rows are accepted, and all work from the same spec.
         agreed = self.pipeline.digest()
         self.sums.sum("agreement/accepted", np.ones(1, np.int64), bound=len(self.pipeline.members), context=agreed)
+        if self.record is not None:
+            self.record.begin(
+                opening_of(self.name, self.contract, self.digest, self.summary.total, self.own_folder.path)
+            )
         return ValidateReport(
             organisation=self.name,
             checked=found.rows,
@@ -292,7 +299,10 @@ class OrganisationRun:
 
     def evaluate(self) -> EvaluateReport:
         """Score the held-out rows of all organisations, and the champion on the same rows."""
-        return self._step("evaluate", lambda: Evaluating(self).evaluate())
+        report = self._step("evaluate", lambda: Evaluating(self).evaluate())
+        if self.record is not None:
+            self.record.finish(self.model)
+        return report
 
     def report(self) -> PartReport:
         """Return everything that was reported. Raises KeyError before all steps were done."""
@@ -387,6 +397,8 @@ class CheckpointKeeper:
         part = self._part
         self._rounds += 1
         part.own_folder.write_checkpoint(self._rounds, reached.to_bytes())
+        if part.record is not None:
+            part.record.tree(self._rounds, reached.model)
         if time.monotonic() - self._last < CHECKPOINT_SECONDS:
             return  # repeating the steps of a second is cheaper than sending every worker the model
         self._last = time.monotonic()
