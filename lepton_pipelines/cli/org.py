@@ -128,13 +128,18 @@ def run(
     from lepton_pipelines.federation.runs import connect
     from lepton_pipelines.identity.organisation_home import OrganisationHome
     from lepton_pipelines.organisation.folder import RunFolder
+    from lepton_pipelines.organisation.hub_record import recorded_run
     from lepton_pipelines.organisation.run import OrganisationRun
     from lepton_pipelines.spec.organisation import read_organisation
     from lepton_pipelines.spec.pipeline import read_pipeline
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     spec, own = read_pipeline(pipeline), read_organisation(organisation)
-    with connect(run_id, OrganisationHome(home), policy=own.policy, spec=spec.digest()) as sums:
+    mine = OrganisationHome(home)
+    with (
+        connect(run_id, mine, policy=own.policy, spec=spec.digest()) as sums,
+        recorded_run(sums, mine, spec, mine.admission().address),
+    ):
         sums.wait_until_ready()
         part = OrganisationRun(spec, own, sums, RunFolder(var, run_id))
         try:

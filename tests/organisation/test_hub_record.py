@@ -1,4 +1,4 @@
-"""A run at a real hub, in the ledger while it goes on: said once, checked by everybody, stopped where members disagree."""
+"""A run at a real hub, in the ledger while it goes on: checked by everybody, stopped where members disagree."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
