@@ -90,6 +90,26 @@ def profile(
 
 
 @app.command()
+def derive(
+    pipeline: Annotated[Path, typer.Argument(help="The pipeline's YAML file.", show_default=False)],
+    organisation: Annotated[Path, typer.Argument(help="The organisation's YAML file.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)],
+) -> None:
+    """Compute the columns that the model takes, derived ones included, and write them as parquet to be scored.
+
+    Lags and windows look back into all rows that the organisation's file names.
+    """
+    from lepton_pipelines.data.derived import write_features
+    from lepton_pipelines.data.sources import open_source
+    from lepton_pipelines.spec.organisation import read_organisation
+    from lepton_pipelines.spec.pipeline import read_pipeline
+
+    contract, own = read_pipeline(pipeline).read_contract(), read_organisation(organisation)
+    for file in write_features(open_source(own, contract), to):
+        typer.echo(file)
+
+
+@app.command()
 def prove(
     opening: Annotated[Path, typer.Argument(help="The opening that the run left with its owner.", show_default=False)],
     ledger: Annotated[Path, typer.Argument(metavar="DIR", help="A member's ledger.", show_default=False)],

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lepton_pipelines.spec.contract import Contract
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import KeySplit, TimeSplit
 
+from .derived import derive
 from .encoding import Encoded, encode_values
 from .lineage import piece_digest
 from .sources import Piece, Source
-from .splits import SETS, assign
+from .splits import SETS, ValuesByColumn, assign
 from .validation import Checked, read
+from .values import Values
 from .violations import Violations
 
 if TYPE_CHECKING:
@@ -35,10 +38,16 @@ class Prepared:
 
 
 def prepare(
-    source: Source, piece: Piece, split: KeySplit | TimeSplit, *, quarantine: Path | str | None = None
+    source: Source,
+    piece: Piece,
+    split: KeySplit | TimeSplit,
+    *,
+    windows: ValuesByColumn | None = None,
+    quarantine: Path | str | None = None,
 ) -> Prepared:
     """Read a piece and make it ready. Rows that break the contract are left out and counted.
 
+    windows: the piece's columns that look at earlier rows, from `derived.read_windows`, if the contract has such.
     quarantine: folder at home into which such rows are written, with the reason; None writes nothing.
     Whether they refuse the run is for `Violations.refuse` over all pieces. Raises UserError as `Source.read`.
     """
@@ -48,10 +57,25 @@ def prepare(
     digest = piece_digest(frame)
     if quarantine is not None and checked.rejected.any():
         write_quarantine(frame, checked, Path(quarantine), piece, digest, organisation=source.organisation)
-    values = checked.kept()
+    kept = _kept(checked, contract)
+    values = derive(_rows(checked.values, kept), contract, _rows(windows or {}, kept))
     sets = assign(values, split, contract)
     encoded = encode_values(values, contract)
     return Prepared({name: encoded.rows(sets == place) for place, name in enumerate(SETS)}, checked.violations, digest)
+
+
+def _kept(checked: Checked, contract: Contract) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Tell which rows are trained or tested on: those that break no rule and have a label."""
+    kept = ~checked.rejected
+    if contract.label is not None and contract.label.may_be_unknown:
+        kept &= ~checked.values[contract.label.name].missing
+    return kept
+
+
+def _rows(values: ValuesByColumn, which: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> ValuesByColumn:
+    if which.all():
+        return values
+    return {n: Values(v.values[which], v.missing[which], v.wrong[which]) for n, v in values.items()}
 
 
 def write_quarantine(

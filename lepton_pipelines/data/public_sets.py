@@ -234,15 +234,11 @@ _STATIONS = [
     "Wanliu",
     "Wanshouxigong",
 ]
-_AIR_LAGS = (1, 2, 3, 6, 12, 24)
 _AIR_ZIP = f"{_UCI}/static/public/501/beijing+multi+site+air+quality+data.zip"
 
 
 def _beijing_air(fetch: Fetch) -> "dict[str, pd.DataFrame]":
-    """Twelve stations; every row forecasts the next hour's PM2.5 from what was known the hour before.
-
-    The other pollutants of the same hour would give the answer away: they enter as the hour before had them.
-    """
+    """Twelve stations and every hour that they measured, in the order of time."""
     tables = {}
     archive: zipfile.ZipFile | None = None
 
@@ -269,23 +265,15 @@ def _air_table(content: bytes) -> "pd.DataFrame":
     packed = content[:2] == b"\x1f\x8b"
     raw = pd.read_csv(io.BytesIO(content), compression="gzip" if packed else None, na_values=["NA", " "])
     time = pd.to_datetime(raw[["year", "month", "day", "hour"]])
-    # Lags are taken by place, so every hour must be there once and in order.
     if not (time.diff().dropna() == pd.Timedelta(hours=1)).all():
         raise UserError("beijing-air: hours are missing or out of order.")
     table = pd.DataFrame(
         {"hour_number": raw["No"].astype("int64"), "station": raw["station"].str.lower(), "time": time}
     )
-    table["month"], table["hour"] = raw["month"].astype("int64"), raw["hour"].astype("int64")
-    pm = raw["PM2.5"].astype("float64")
-    for lag in _AIR_LAGS:
-        table[f"pm25_lag_{lag}"] = pm.shift(lag)
-    table["pm25_mean_24"] = pm.shift(1).rolling(24, min_periods=12).mean().round(6)
     for column in ("PM10", "SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "WSPM"):
-        table[f"{column.lower()}_lag_1"] = raw[column].astype("float64").shift(1)
-    table["wind_lag_1"] = raw["wd"].shift(1)
-    table["pm25"] = pm
-    # Hours without the value to forecast can neither be trained on nor tested.
-    return table[pm.notna()].reset_index(drop=True)
+        table[column.lower()] = raw[column].astype("float64")
+    table["wind"] = raw["wd"]
+    return table.assign(pm25=raw["PM2.5"].astype("float64"))
 
 
 PUBLIC_SETS = {
@@ -315,7 +303,7 @@ PUBLIC_SETS = {
             f"{_UCI}/dataset/501/beijing+multi+site+air+quality+data",
             "CC BY 4.0",
             "Chen (2017): Beijing Multi-Site Air Quality. UCI Machine Learning Repository.",
-            "1972d1febebda50aa69b944b49e80fa29e1129d02d474797f79caae30d38e1a8",
+            "4c219b340f30e422d792ad4304a3719226cb1a3f2f5f53f7043a11fac688981c",
             _beijing_air,
         ),
     )

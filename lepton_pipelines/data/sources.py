@@ -4,6 +4,7 @@ A piece is some consecutive row groups of a parquet file, or one CSV file. Only 
 A source is small and picklable: workers get it with their pieces and open the files themselves.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -83,15 +84,17 @@ class Source:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
 
-    def read(self, piece: Piece) -> "pd.DataFrame":
+    def read(self, piece: Piece, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Read a piece: the contract's columns that are in use, by the contract's names, values as they stand.
 
+        columns: only these of them.
         Raises UserError if the file changed since the source was opened, cannot be read, or lacks a column.
         """
         with plain_errors(self.organisation, self.data.url, self.data.storage):
             filesystem, _ = open_filesystem(self.data.url, self.data.storage)
             self._unchanged(filesystem, piece.file)
-            wanted = self._wanted(piece.file)
+            names = self.contract.read_columns if columns is None else list(columns)
+            wanted = self._wanted(piece.file, names)
             where = f"{self.organisation}: {piece.file.path}"
             if piece.file.format == "parquet":
                 frame = read_row_groups(filesystem, piece.file.path, piece.row_groups, list(wanted), where=where)
@@ -100,14 +103,14 @@ class Source:
             self._unchanged(filesystem, piece.file)
         frame = frame.rename(columns=wanted)
         for name, value in piece.file.constants:
-            if name in self.contract.read_columns:
+            if name in names:
                 frame[name] = value
-        return frame[self.contract.read_columns]
+        return frame[names]
 
-    def _wanted(self, file: File) -> dict[str, str]:
+    def _wanted(self, file: File, names: Sequence[str]) -> dict[str, str]:
         """Return {the data's name: the contract's name} of the columns that are read from a file."""
         constants = {name for name, _ in file.constants}
-        return {self.data.columns.get(n, n): n for n in self.contract.read_columns if n not in constants}
+        return {self.data.columns.get(n, n): n for n in names if n not in constants}
 
     def _unchanged(self, filesystem: Any, file: File) -> None:
         if (now := _version(filesystem.info(file.path))) != file.version:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lepton_pipelines.spec.contract import Column, Contract, category_text
 
 from .splits import ValuesByColumn, row_ids
-from .values import NO_TIME, Values, read_values
+from .values import NO_TIME, read_values
 from .violations import NAMED, KeySample, Violation, Violations
 
 if TYPE_CHECKING:
@@ -39,13 +39,6 @@ class Checked:
     violations: Violations
     rejected: BoolArray
     broken: tuple[tuple[str, str, BoolArray], ...]
-
-    def kept(self) -> ValuesByColumn:
-        """Return the values of the rows that break no rule."""
-        if not self.rejected.any():
-            return self.values
-        held = ~self.rejected
-        return {n: Values(v.values[held], v.missing[held], v.wrong[held]) for n, v in self.values.items()}
 
 
 def check(frame: "pd.DataFrame", contract: Contract, *, first_row: int = 0) -> Violations:
@@ -134,7 +127,7 @@ def _schema_failures(values: ValuesByColumn, contract: Contract, n: int) -> list
 
     broken = []
     for column in contract.columns:
-        needed = column.required or column.role in {"label", "weight"}
+        needed = column.required or (column.role in {"label", "weight"} and not column.may_be_unknown)
         if needed and column.name in values:
             broken.append((column.name, "required", values[column.name].missing))
     # The columns are ours already and nothing here changes them: copies would cost more than the checks.
@@ -177,14 +170,15 @@ def _violations(
     missing = tuple((name, int(np.count_nonzero(v.missing))) for name, v in values.items() if v.missing.any())
     inexact = []
     for column in contract.features:
-        if column.kind == "number" and n:
+        if column.kind == "number" and n and column.name in values:
             with np.errstate(invalid="ignore"):
                 large = np.abs(values[column.name].values) > _EXACT_IN_FLOAT32
             if column.integer and large.any():
                 inexact.append((column.name, int(np.count_nonzero(large))))
     label_range = None
     if contract.label is not None:
-        labels = values[contract.label.name].values[~rejected]
+        label = values[contract.label.name]
+        labels = label.values[~(rejected | label.missing)]
         if len(labels):
             label_range = (float(labels.min()), float(labels.max()))
     sample = KeySample()

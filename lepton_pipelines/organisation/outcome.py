@@ -87,6 +87,7 @@ def publish_model(
         model=model,
         algorithm=pipeline.training.algorithm,
         columns=[input_column(column) for column in contract.features],
+        computed={column.name: column.description or "" for column in contract.derived_columns},
         description=describe(pipeline, mine),
         parameters=shown_parameters(pipeline),
         history=mine.trained.history,
@@ -226,8 +227,16 @@ def describe(pipeline: Pipeline, part: PartReport) -> str:
     return (
         f"Predicts {pipeline.training.label} ({pipeline.training.objective}, {part.trained.rounds} rounds). "
         f"Trained by {', '.join(pipeline.members)} together; no rows left their organisation. {told}. "
+        f"{_computed(pipeline)}"
         f"Run {part.run_id}."
     )
+
+
+def _computed(pipeline: Pipeline) -> str:
+    """Name the inputs that whoever calls the model computes."""
+    if not pipeline.derived:
+        return ""
+    return f"Its caller computes {'; '.join(f'{told.name}: {told.explain()}' for told in pipeline.derived)}. "
 
 
 def privacy_notes(pipeline: Pipeline) -> list[str]:

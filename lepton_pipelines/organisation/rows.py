@@ -19,6 +19,7 @@ from lepton_pipelines.boosting.model_file import read_model
 from lepton_pipelines.boosting.objectives import objective_of
 from lepton_pipelines.boosting.shard import Shard
 from lepton_pipelines.boosting.steps import BinRows, StartTraining
+from lepton_pipelines.data.derived import read_windows
 from lepton_pipelines.data.encoding import Encoded
 from lepton_pipelines.data.preparation import prepare
 from lepton_pipelines.data.sources import Piece, Source
@@ -98,7 +99,11 @@ class ReadPieces:
 
     def __call__(self, pieces: list[Piece]) -> RowsRead:
         """Read the pieces, one after the other."""
-        prepared = [prepare(self.source, piece, self.split, quarantine=self.quarantine) for piece in pieces]
+        windows = read_windows(self.source, pieces) if self.source.contract.windowed else {}
+        prepared = [
+            prepare(self.source, piece, self.split, windows=windows.get(piece.index), quarantine=self.quarantine)
+            for piece in pieces
+        ]
         return RowsRead(
             {name: Encoded.joined([one.sets[name] for one in prepared]) for name in SETS},
             sum((one.violations for one in prepared), Violations()),

@@ -267,7 +267,7 @@ def _log_model(client: "MlflowClient", run_id: str, publication: Publication) ->
         "signature": signature_of(publication.columns, outputs),
         "input_example": example,
         "pip_requirements": requirements(),
-        "metadata": {"lepton_run_id": publication.run_id},
+        "metadata": publication.metadata,
     }
     with mlflow.start_run(run_id=run_id), quiet_logging():
         if categories:

@@ -45,7 +45,7 @@ def log_other_model(publication: Publication) -> str:
         name="model",
         signature=signature_of(publication.columns, outputs),
         input_example=example,
-        metadata={"lepton_run_id": publication.run_id},
+        metadata=publication.metadata,
     )
     return str(logged.model_id)
 

@@ -44,6 +44,7 @@ class Publication:
     history: {row set: {metric: [score a round]}} of the federation; own_history: the same by organisation, of
     those that allow it. scores: final figures, logged as metrics under test/. files: {path below the run's
     artifacts: content}, the report and plots among them. tags: organisations, manifest digest, privacy settings.
+    computed: {input column: how the model's caller computes it}, for derived columns.
     """
 
     run_id: str
@@ -60,6 +61,13 @@ class Publication:
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     algorithm: str = "xgboost"
+    computed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """What is stored beside the model's signature."""
+        told: dict[str, object] = {"lepton_run_id": self.run_id}
+        return told | ({"lepton_computed_inputs": dict(self.computed)} if self.computed else {})
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,20 @@ schema (`minimum_rows`) and at its properties (`role`, `unit`, `categories`, `mi
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError, model_validator
 
+from .column import Column as Column
+from .column import Kind, Role, fault
+from .column import category_text as category_text
+from .derived import Derived, Windowed
+from .derived_columns import check_derived, derived_column
 from .errors import UserError
 from .fields import SpecModel, Text, did_you_mean
 from .yaml_file import Document, read_yaml
-
-Role = Literal["feature", "label", "key", "weight", "group", "time", "unused"]
-Kind = Literal["number", "category", "boolean", "text", "time"]
 
 _KINDS: dict[str, Kind] = {
     "number": "number",
@@ -29,105 +31,6 @@ _KINDS: dict[str, Kind] = {
     "date": "time",
     "timestamp": "time",
 }
-
-# XGBoost holds categories as float32 codes and its kept category sets are 32-bit words.
-_MOST_CATEGORIES = 1 << 16
-
-
-def category_text(value: Any) -> str:
-    """Return the one spelling of a category: 3, 3.0 and "3" are the same, True is "true"."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _texts(values: Any) -> Any:
-    return [category_text(v) for v in values] if isinstance(values, (list, tuple)) else values
-
-
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
-
-
-class Drift(SpecModel):
-    """How far a column may move between runs before it is reported."""
-
-    psi: float = Field(
-        default=0.2, gt=0, title="Population stability index", description="Largest PSI against the last run's values."
-    )
-
-
-class Column(SpecModel):
-    """One column of the contract."""
-
-    name: Text = Field(title="Name", description="The column's name in the data and in the model.")
-    role: Role = Field(default="feature", title="Role", description="What the column is for; features enter the model.")
-    kind: Kind = Field(default="number", title="Kind", description="What its values are.")
-    integer: bool = Field(default=False, title="Whole numbers", description="A number must be whole.")
-    unit: Text | None = Field(default=None, title="Unit", description="Unit of its numbers, as in UCUM: mm, mg/dL, 1.")
-    minimum: float | None = Field(default=None, title="Minimum", description="Smallest allowed number.")
-    maximum: float | None = Field(default=None, title="Maximum", description="Largest allowed number.")
-    earliest: Text | None = Field(
-        default=None, title="Earliest", description="Earliest allowed date or time, ISO 8601."
-    )
-    latest: Text | None = Field(default=None, title="Latest", description="Latest allowed date or time, ISO 8601.")
-    categories: Texts = Field(
-        default=(), title="Categories", description="All allowed categories; their order is their code."
-    )
-    required: bool = Field(default=False, title="Required", description="No value may be missing.")
-    unique: bool = Field(default=False, title="Unique", description="No value may stand twice.")
-    allowed_missing: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        title="Allowed missing",
-        description="Largest share of missing values in an organisation.",
-    )
-    missing: Texts = Field(
-        default=(), title="Missing markers", description="Values that mean missing, such as -9 or ?."
-    )
-    personal: bool = Field(
-        default=False, title="Personal", description="Its values never stand in a message or a report."
-    )
-    group: bool = Field(default=False, title="Group", description="Fairness is measured by this column's categories.")
-    description: str | None = Field(default=None, title="Description", description="What the column means.")
-    drift: Drift | None = Field(
-        default=None, title="Allowed drift", description="When a change of its values is reported."
-    )
-
-    noun: ClassVar[str] = "property of a column"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Column":
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise _problem(f"has the minimum {self.minimum:g} above its maximum {self.maximum:g}")
-        if self.categories and self.kind != "category":
-            raise _problem("has categories but is not a category")
-        if self.kind == "category" and not self.categories:
-            raise _problem("is a category without categories. List them: the codes come from that list")
-        twice = sorted({c for c in self.categories if self.categories.count(c) > 1})
-        if twice:
-            raise _problem(f"lists the category {twice[0]!r} twice")
-        if len(self.categories) > _MOST_CATEGORIES:
-            raise _problem(f"lists {len(self.categories)} categories, {_MOST_CATEGORIES} are the most")
-        if self.role == "feature" and self.kind == "text":
-            raise _problem(
-                "is text, which a model cannot take. Give it lepton.categories, "
-                "or say lepton.role: unused (or key, or group)"
-            )
-        if self.role == "feature" and self.kind == "time":
-            raise _problem("is a time, which a model cannot take. Say lepton.role: time or unused, and derive numbers")
-        if self.role in {"weight", "label"} and self.kind in {"text", "time"}:
-            raise _problem(f"is a {self.role} and must be a number, a boolean or a category, not a {self.kind}")
-        if self.role == "group" and self.kind not in {"category", "boolean"}:
-            raise _problem("is a group and must be a category or a boolean")
-        return self
-
-    @property
-    def feature_type(self) -> str:
-        """XGBoost's name of the feature type: "c" for categories, "i" for booleans, "int" or "float" for numbers."""
-        return {"category": "c", "boolean": "i"}.get(self.kind, "int" if self.integer else "float")
 
 
 class Contract(SpecModel):
@@ -144,25 +47,43 @@ class Contract(SpecModel):
         default=False, title="Key is unique", description="No two rows have the same key (ODCS: primaryKey)."
     )
     columns: tuple[Column, ...] = Field(title="Columns", description="The table's columns, in their order.")
+    derived: tuple[Derived, ...] = Field(
+        default=(), title="Derived", description="Columns that the pipeline computes from the table's."
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> "Contract":
         names = [c.name for c in self.columns]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
-            raise _problem(f"names the column {twice[0]} twice")
+            raise fault(f"names the column {twice[0]} twice")
         for role in ("label", "weight", "time"):
             held = [c.name for c in self.columns if c.role == role]
             if len(held) > 1:
-                raise _problem(f"has {len(held)} columns with the role {role} ({', '.join(held)}), one is the most")
-        if not self.features:
-            raise _problem("has no features: every column has another role")
+                raise fault(f"has {len(held)} columns with the role {role} ({', '.join(held)}), one is the most")
+        for column in self.columns:
+            if column.may_be_unknown and column.role not in {"label", "unused"}:
+                raise fault(f"says may_be_unknown of {column.name}, which is not the label")
+        for told, known in self._in_turn():
+            check_derived(told, known, self.columns)
+        if not self.features and not any(c.role == "ingredient" for c in self.columns):
+            raise fault("has no features: every column has another role")
         return self
 
     @property
     def features(self) -> tuple[Column, ...]:
-        """The columns that enter the model, in the contract's order."""
-        return tuple(c for c in self.columns if c.role == "feature")
+        """The columns that enter the model: the table's in the contract's order, then the derived ones in theirs."""
+        return (*(c for c in self.columns if c.role == "feature"), *self.derived_columns)
+
+    @property
+    def derived_columns(self) -> tuple[Column, ...]:
+        """The derived columns as columns: all of them enter the model."""
+        return tuple(derived_column(told, known) for told, known in self._in_turn())
+
+    @property
+    def windowed(self) -> tuple[Windowed, ...]:
+        """The derived columns that look at earlier rows."""
+        return tuple(told for told in self.derived if isinstance(told, Windowed))
 
     @property
     def feature_names(self) -> list[str]:
@@ -182,7 +103,7 @@ class Contract(SpecModel):
     @property
     def keys(self) -> tuple[Column, ...]:
         """The columns that together name a row."""
-        return tuple(c for c in self.columns if c.role == "key")
+        return tuple(c for c in self.columns if c.role == "key" or c.in_key)
 
     @property
     def has_unique_key(self) -> bool:
@@ -214,6 +135,20 @@ class Contract(SpecModel):
         """The columns that are read from a source: all but the unused ones."""
         return [c.name for c in self.columns if c.role != "unused"]
 
+    @property
+    def needed_columns(self) -> list[str]:
+        """The columns of the table from which every feature, derived ones included, can be computed."""
+        needed = {c.name for c in self.columns if c.role == "feature"}
+        needed |= {source for told in self.derived for source in told.sources}
+        for told in self.windowed:
+            needed |= {*told.by, self.time.name if self.time is not None else ""}
+        return [c.name for c in self.columns if c.name in needed]
+
+    def only(self, names: "set[str]") -> "Contract":
+        """Return what the contract says of some columns alone: nothing of keys, derived columns or rows."""
+        kept = tuple(c.model_copy(update={"unique": False, "in_key": False}) for c in self.columns if c.name in names)
+        return self.model_copy(update={"columns": kept, "derived": (), "key_is_unique": False, "minimum_rows": 1})
+
     def column(self, name: str) -> Column:
         """Return a column by its name. Raises UserError with the nearest name if there is none."""
         for column in self.columns:
@@ -238,10 +173,34 @@ class Contract(SpecModel):
         except ValidationError as error:
             raise UserError(f'training.label "{label}": {error.errors()[0]["msg"]}.') from None
 
+    def with_derived(self, derived: tuple[Any, ...]) -> "Contract":
+        """Return the contract with derived columns among its features.
+
+        Raises UserError if one cannot be computed from the table, naming it.
+        """
+        if not derived:
+            if not self.features:
+                raise UserError(
+                    f"contract {self.id} has no features: every column has another role. "
+                    "Say derived in the pipeline, or take lepton.role: ingredient out."
+                )
+            return self
+        try:
+            return Contract.model_validate({**self.model_dump(), "derived": derived})
+        except ValidationError as error:
+            raise UserError(f"derived: the spec {error.errors()[0]['msg']}.") from None
+
     def agreement(self) -> bytes:
         """Return the SHA-256 of everything that must be equal at every organisation: columns, units, codes."""
         told = self.model_dump(mode="json", exclude={"description": True, "columns": {"__all__": {"description"}}})
         return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+    def _in_turn(self) -> "Iterator[tuple[Derived, dict[str, Column]]]":
+        """Go through the derived columns, each with the columns that stand before it."""
+        known = {c.name: c for c in self.columns}
+        for told in self.derived:
+            yield told, dict(known)
+            known[told.name] = derived_column(told, known)
 
     def _only(self, role: Role) -> Column | None:
         return next((c for c in self.columns if c.role == role), None)
@@ -260,12 +219,18 @@ def parse_contract(document: dict[str, Any], *, name: str = "contract") -> Contr
     return _Standard(Document(Path(name), document)).contract()
 
 
-def _problem(message: str) -> PydanticCustomError:
-    return PydanticCustomError("spec", "{why}", {"why": message})
-
-
 _OURS_AT_SCHEMA = ("minimum_rows",)
-_OURS_AT_PROPERTY = ("role", "unit", "categories", "missing", "allowed_missing", "personal", "group", "drift")
+_OURS_AT_PROPERTY = (
+    "role",
+    "unit",
+    "categories",
+    "missing",
+    "allowed_missing",
+    "personal",
+    "group",
+    "drift",
+    "may_be_unknown",
+)
 
 
 class _Standard:
@@ -398,6 +363,7 @@ class _Standard:
         }
         if entry.get("primaryKey"):
             told.setdefault("role", "key")
+            told["in_key"] = told["role"] != "key"
         options = entry.get("logicalTypeOptions") or {}
         names = ("earliest", "latest") if kind == "time" else ("minimum", "maximum")
         for name, option in zip(names, ("minimum", "maximum"), strict=True):

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from pydantic_core import PydanticCustomError
 
 from .contract import Contract, parse_contract, read_contract
+from .derived import Derived
 from .errors import UserError
 from .fields import Column, Name, SpecModel, Text
 from .gates import Gates
@@ -193,6 +194,11 @@ class Pipeline(SpecModel):
     contract: ContractSource = Field(
         title="Contract", description="File with the data contract (ODCS 3.1), or the contract itself."
     )
+    derived: tuple[Derived, ...] = Field(
+        default=(),
+        title="Derived columns",
+        description="Lags, rolling windows, ratios, logarithms and parts of dates that the model takes, too.",
+    )
     training: AnyTraining = Field(
         title="Training",
         description="What is predicted, and how the model is trained.",
@@ -263,7 +269,7 @@ class Pipeline(SpecModel):
         """
         told = self.contract
         contract = parse_contract(told) if isinstance(told, dict) else read_contract(told)
-        contract = contract.with_label(self.training.label)
+        contract = contract.with_label(self.training.label).with_derived(self.derived)
         self._check(contract)
         return contract
 
@@ -321,6 +327,7 @@ class Pipeline(SpecModel):
             problems.append(
                 f"split.time: {column.name} is a {column.kind} in contract {contract.id}, not a date or timestamp."
             )
+        problems += _leaks(split, contract)
         if self.gates.fairness is not None:
             group = contract.column(self.gates.fairness.group)
             if group.name not in [c.name for c in contract.groups]:
@@ -334,6 +341,19 @@ class Pipeline(SpecModel):
             problems.append("training.early_stopping_rounds needs validation rows: set split.valid or valid_from.")
         if problems:
             raise UserError(problems)
+
+
+def _leaks(split: KeySplit | TimeSplit, contract: Contract) -> list[str]:
+    """Name the derived columns that would carry held-out labels into the rows that are trained on."""
+    if isinstance(split, TimeSplit) or contract.label is None:
+        return []
+    label = contract.label.name
+    return [
+        f"derived: {told.name} looks at the label {label} of other rows, which split.key: {split.key} may hold out. "
+        f"Split by time, or by a column that {told.name} goes by."
+        for told in contract.windowed
+        if label in told.sources and split.key not in told.by
+    ]
 
 
 def read_pipeline(path: Path | str) -> Pipeline:

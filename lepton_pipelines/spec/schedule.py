@@ -61,6 +61,10 @@ def _interval(value: Any) -> Any:
     )
 
 
+Span = Annotated[timedelta, BeforeValidator(_interval, json_schema_input_type=float | str)]
+"""A span of time, written as 30 min, 6 h or 7 days, in seconds, or as ISO 8601 has it."""
+
+
 def _timezone(value: str) -> str:
     # Listing the zones reads the disk; one that can be opened needs no list.
     try:
@@ -83,7 +87,7 @@ class Schedule(SpecModel):
     cron: Annotated[Text, AfterValidator(_cron)] | None = Field(
         default=None, title="Cron", description="Five fields: minute, hour, day, month, weekday."
     )
-    interval: Annotated[timedelta, BeforeValidator(_interval, json_schema_input_type=float | str)] | None = Field(
+    interval: Span | None = Field(
         default=None, title="Interval", description="Time between runs, such as 6 h or 7 days."
     )
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(

@@ -76,6 +76,13 @@ def test_signature_example_and_requirements_are_with_the_model(tracking, publica
     assert "xgboost" not in names
 
 
+def test_how_inputs_are_computed_stands_beside_the_signature(tracking, publication, model_name):
+    publish(tracking, dataclasses.replace(publication(), computed={"size": "ln(volume)"}))
+    with tracking.as_current():
+        info = mlflow.models.get_model_info(f"models:/{model_name}@challenger")
+    assert info.metadata["lepton_computed_inputs"] == {"size": "ln(volume)"}
+
+
 def test_publishing_a_run_twice_gives_the_same_version(tracking, publication, model_name):
     first = publish(tracking, publication())
     assert publish(tracking, publication()) == first

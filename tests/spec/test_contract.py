@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from lepton_pipelines.spec.contract import category_text, read_contract
 from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.pipeline import read_pipeline
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/*.odcs.yaml"))
 
@@ -22,7 +23,9 @@ def standard_schema():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.parent.name)
 def test_example_contracts_are_valid_for_the_standard_and_for_us(path, standard_schema):
     jsonschema.validate(YAML(typ="safe", pure=True).load(path), standard_schema)
-    assert read_contract(path).features
+    read_contract(path)
+    pipeline = read_pipeline(path.parent / "pipeline.yaml")
+    assert pipeline.read_contract().features
 
 
 def test_columns_are_what_the_file_says(folder):
