@@ -17,6 +17,7 @@ from lepton_pipelines.federation.runs import opened_run
 from lepton_pipelines.organisation.algorithms import model_file
 from lepton_pipelines.organisation.checking import check_spec
 from lepton_pipelines.organisation.folder import RunFolder, check_writable
+from lepton_pipelines.organisation.outcome import SPEC_FILE
 from lepton_pipelines.organisation.reports import PartReport
 from lepton_pipelines.registry.tracking import open_tracking
 from lepton_pipelines.spec.errors import UserError
@@ -53,19 +54,19 @@ def federated_retrain(pipeline: Pipeline, var: Path = Path("var"), run: str | No
     check_spec(pipeline)
     organisations = pipeline.read_organisations()
     check_writable(var)
+    publisher = organisations[pipeline.publisher]
+    tracking = open_tracking(publisher.tracking.mlflow, folder=var.absolute())
     began = time.perf_counter()
     folder.create()
     try:
-        folder.write("pipeline.json", pipeline.model_dump_json(indent=2))
+        folder.write(SPEC_FILE, pipeline.model_dump_json(indent=2))
         parts = _all_parts(pipeline, folder)
     except UserError:
         if not any(folder.of(name).rounds() for name in organisations):
             folder.discard()
         raise
-    publisher = organisations[pipeline.publisher]
     parts.sort(key=lambda part: part.organisation != pipeline.publisher)
     model = (folder.of(pipeline.publisher).path / model_file(pipeline)).read_bytes()
-    tracking = open_tracking(publisher.tracking.mlflow, folder=var.absolute())
     results = tasks.gates(pipeline, parts[0], model)
     published, decision = tasks.publish(pipeline, parts, model, results, tracking, publisher.tracking.experiment)
     seconds = {**_seconds(parts[0]), "whole run": time.perf_counter() - began}

@@ -70,7 +70,7 @@ def record(
     seconds: Mapping[str, float],
 ) -> Evaluation:
     """Write the report and the ledger, and show the results on the run's page. parts: the publisher's first."""
-    evaluation = assemble(pipeline, parts[0], results, published, decision, seconds)
+    evaluation = assemble(pipeline, parts[0], results, published, decision, seconds, folder)
     report = write_record(folder, evaluation, published, tracking)
     recorded = record_run(Said(pipeline, parts, model, results, published, decision), folder)
     attach_proof(recorded, published, tracking)

@@ -1,7 +1,5 @@
 """The end of a run on the screen: the comparison, the gates, and where everything is."""
 
-import shlex
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +7,9 @@ from rich.table import Table
 
 from lepton_pipelines.cli.live import metric_label
 from lepton_pipelines.evaluation.result import Evaluation, TreesEqual
+from lepton_pipelines.registry.promotion import CHAMPION
+from lepton_pipelines.registry.serving import serve_line
+from lepton_pipelines.registry.tracking import Tracking
 
 SHOWN = {
     "binary": ("auc", "logloss"),
@@ -17,8 +18,11 @@ SHOWN = {
 }
 
 
-def show(console: Console, evaluation: Evaluation, *, report: Path, var: Path, noun: str, plural: str) -> None:
-    """Print a run's outcome."""
+def show(console: Console, evaluation: Evaluation, *, report: Path, tracking: Tracking, noun: str, plural: str) -> None:
+    """Print a run's outcome.
+
+    tracking: where the model was registered. noun, plural: what members and rows are called.
+    """
     console.print()
     console.print(comparison_table(evaluation, noun, plural))
     if evaluation.trees_equal is not None:
@@ -35,7 +39,10 @@ def show(console: Console, evaluation: Evaluation, *, report: Path, var: Path, n
         console.print(f"  registry  {told.model} {told.decision}", soft_wrap=True)
     console.print(f"  report    {report}", soft_wrap=True)
     if told is not None:
-        console.print(f"  serve     {serve_command(evaluation, var)}", soft_wrap=True)
+        # What is not served by the champion's name is served by its number: a first model that failed its gates.
+        champion = told.alias == CHAMPION or evaluation.champion is not None
+        selector = f"@{CHAMPION}" if champion else f"/{told.version}"
+        console.print(f"  serve     {serve_line(tracking, told.model, selector)}", soft_wrap=True)
 
 
 def comparison_table(evaluation: Evaluation, noun: str, plural: str) -> Table:
@@ -67,16 +74,3 @@ def same_trees(found: TreesEqual) -> str:
 def figure(value: float | None) -> str:
     """Write a score with three digits; a dash where there is none."""
     return "–" if value is None else f"{value:.3f}"
-
-
-def serve_command(evaluation: Evaluation, var: Path) -> str:
-    """Return the command that serves the model, as it can be pasted."""
-    told = evaluation.registration
-    alias = told.alias if told is not None and told.alias else "champion"
-    model = told.model if told is not None else evaluation.pipeline
-    programs = Path(sys.executable).parent
-    near = f"$PWD/{programs.relative_to(Path.cwd())}" if programs.is_relative_to(Path.cwd()) else str(programs)
-    database = (var / "mlflow" / "mlflow.db").absolute()
-    prefix = f"MLFLOW_TRACKING_URI={shlex.quote(f'sqlite:///{database}')} " if database.exists() else ""
-    # MLflow starts uvicorn by its bare name, so the folder of both must be on the path.
-    return f'PATH="{near}:$PATH" {prefix}mlflow models serve -m models:/{model}@{alias} --env-manager local'

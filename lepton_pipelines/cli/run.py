@@ -37,7 +37,7 @@ def run(spec: Path | None, *, resume: str | None, var: Path, noun: str = "organi
 
     pipeline = read_pipeline(spec)
     pipeline.read_contract()
-    pipeline.read_organisations()
+    organisations = pipeline.read_organisations()
     with embedded_api() as log:
         from rich.console import Console
 
@@ -46,7 +46,9 @@ def run(spec: Path | None, *, resume: str | None, var: Path, noun: str = "organi
         from lepton_pipelines.cli.result import show
         from lepton_pipelines.organisation.folder import RunFolder
         from lepton_pipelines.organisation.progress import listening
+        from lepton_pipelines.registry.tracking import open_tracking
 
+        tracking = open_tracking(organisations[pipeline.publisher].tracking.mlflow, folder=var.absolute())
         console = Console(highlight=False)
         run_id = resume or new_run_id()
         folder = RunFolder(var, run_id)
@@ -62,7 +64,7 @@ def run(spec: Path | None, *, resume: str | None, var: Path, noun: str = "organi
         finally:
             if folder.path.is_dir():
                 folder.write(LOG_FILE, log.read_bytes())
-        show(console, evaluation, report=folder.path / "report.html", var=var, noun=noun, plural=plural)
+        show(console, evaluation, report=folder.path / "report.html", tracking=tracking, noun=noun, plural=plural)
 
 
 def say_how_to_go_on(folder: "RunFolder", members: list[str]) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.ubj"
 REPORT_FILE = "report.html"
+SPEC_FILE = "pipeline.json"
 RESULTS_FILE = "results.json"
 PACKAGES = ("xgboost-cpu", "xgboost", "numpy", "dask", "prefect", "mlflow")
 PRIMARY = {"binary": "auc", "multiclass": "mlogloss", "regression": "rmse"}
@@ -94,7 +95,7 @@ def publish_model(
         own_history=own_history,
         scores=mine.evaluated.figures.scores,
         datasets=[rows_used(pipeline, contract, part) for part in parts],
-        files={"pipeline.json": pipeline.with_contract_inside().model_dump_json(indent=2)},
+        files={SPEC_FILE: pipeline.with_contract_inside().model_dump_json(indent=2)},
         tags={
             "lepton.organisations": ", ".join(pipeline.members),
             "lepton.spec_digest": pipeline.digest().hex(),
@@ -120,6 +121,7 @@ def assemble(
     published: Published,
     decision: Decision,
     seconds: "Mapping[str, float]",
+    folder: RunFolder,
 ) -> Evaluation:
     """Put together everything that is known of the model."""
     evaluated, contract = part.evaluated, pipeline.read_contract()
@@ -166,7 +168,7 @@ def assemble(
         wire=part.wire,
         seconds=dict(seconds),
         reproduction=Reproduction(
-            command=f"lepton run {pipeline.name}/pipeline.yaml",
+            command=f"lepton run {folder.path / SPEC_FILE}",
             spec_digest=pipeline.digest().hex(),
             model_digest=published.digest,
             code_version=code_version(),

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -56,14 +57,18 @@ def server_environment(tracking: Tracking) -> dict[str, str]:
     return {**os.environ, **tracking.environment(), "PATH": path}
 
 
-def serve_line(tracking: Tracking, model: str) -> str:
-    """Give the line that a user can copy into a shell to serve the champion, from the folder where he stands."""
+def serve_line(tracking: Tracking, model: str, selector: str = f"@{CHAMPION}") -> str:
+    """Give the line that a user can copy into a shell to serve a version, from the folder where he stands.
+
+    selector: @alias or /number.
+    """
+    # MLflow starts uvicorn by its bare name, so the folder of both must be on the path.
     programs = Path(sys.executable).parent
     near = programs.relative_to(Path.cwd()) if programs.is_relative_to(Path.cwd()) else programs
     path = f'PATH="$PWD/{near}:$PATH"' if not near.is_absolute() else f'PATH="{near}:$PATH"'
     return (
-        f"{path} MLFLOW_TRACKING_URI={tracking.shown} "
-        f"mlflow models serve -m models:/{model}@{CHAMPION} --env-manager local"
+        f"{path} MLFLOW_TRACKING_URI={shlex.quote(tracking.shown)} "
+        f"mlflow models serve -m models:/{model}{selector} --env-manager local"
     )
 
 
