@@ -6,7 +6,7 @@ XGBoost itself expects, so that a model's inputs mean the same in training and i
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,46 @@ class Encoded:
             np.concatenate([p.row_id for p in parts]),
             {name: np.concatenate([p.groups[name] for p in parts]) for name in parts[0].groups},
         )
+
+
+class Gathered:
+    """Rows of several parts put behind each other as they come, without ever holding all of them twice.
+
+    Arrays grow where they lie: the system moves pages of large ones instead of copying them.
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def add(self, part: Encoded) -> None:
+        """Put a part's rows behind those there are. Raises ValueError if it has other columns."""
+        arrays: dict[str, NDArray[Any]] = {"X": part.X, "label": part.label, "row_id": part.row_id}
+        if part.weight is not None:
+            arrays["weight"] = part.weight
+        arrays |= {f"group.{name}": codes for name, codes in part.groups.items()}
+        if not self._arrays:
+            self._arrays = {name: np.empty((0, *array.shape[1:]), array.dtype) for name, array in arrays.items()}
+        if arrays.keys() != self._arrays.keys():
+            raise ValueError(f"a part has {sorted(arrays)}, those before it {sorted(self._arrays)}")
+        wanted = self._rows + len(part)
+        for name, array in arrays.items():
+            held = self._arrays[name]
+            if wanted > len(held):
+                # An eighth more than is needed, so that many small parts do not move it each time.
+                held.resize((wanted + wanted // 8, *held.shape[1:]), refcheck=False)
+            held[self._rows : wanted] = array
+        self._rows = wanted
+
+    def encoded(self) -> Encoded:
+        """Return all rows; nothing can be added after it. Raises ValueError if there was no part."""
+        if not self._arrays:
+            raise ValueError("no rows to join")
+        for held in self._arrays.values():
+            held.resize((self._rows, *held.shape[1:]), refcheck=False)
+        arrays = self._arrays
+        groups = {name.removeprefix("group."): codes for name, codes in arrays.items() if name.startswith("group.")}
+        return Encoded(arrays["X"], arrays["label"], arrays.get("weight"), arrays["row_id"], groups)
 
 
 def encode(frame: "pd.DataFrame", contract: Contract) -> Encoded:

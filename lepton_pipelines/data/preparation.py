@@ -1,6 +1,6 @@
 """A piece of a source made ready for training where it was read: checked, cleaned, split, encoded, digested."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +11,10 @@ from lepton_pipelines.spec.contract import Contract
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import KeySplit, TimeSplit
 
-from .derived import derive
+from .derived import derive, read_windows
 from .encoding import Encoded, encode_values
 from .lineage import piece_digest
+from .piece_cache import PieceCache
 from .sources import Piece, Source
 from .splits import SETS, ValuesByColumn, assign
 from .validation import Checked, read
@@ -62,6 +63,34 @@ def prepare(
     sets = assign(values, split, contract)
     encoded = encode_values(values, contract)
     return Prepared({name: encoded.rows(sets == place) for place, name in enumerate(SETS)}, checked.violations, digest)
+
+
+def prepare_pieces(
+    source: Source,
+    pieces: Sequence[Piece],
+    split: KeySplit | TimeSplit,
+    *,
+    quarantine: Path | str | None = None,
+) -> Iterator[Prepared]:
+    """Make some pieces ready, one after the other; from `data.cache`, if the organisation keeps one, where it can.
+
+    quarantine: as in `prepare`. Raises UserError as `prepare`, and if the cache cannot be written.
+    """
+    cache = None if source.data.cache is None else PieceCache.of(source, split, source.data.cache)
+    if cache is not None:
+        cache.forget_others(source.pieces())
+    fresh = [piece for piece in pieces if cache is None or not cache.holds(piece)]
+    windowed = bool(source.contract.windowed)
+    windows = dict(read_windows(source, fresh)) if windowed and fresh else {}
+    for piece in pieces:
+        ready = None if cache is None else cache.load(piece)
+        if ready is None:
+            if windowed and piece.index not in windows:
+                windows |= read_windows(source, [piece])  # its entry was damaged
+            ready = prepare(source, piece, split, windows=windows.pop(piece.index, None), quarantine=quarantine)
+            if cache is not None:
+                cache.store(piece, ready)
+        yield ready
 
 
 def _kept(checked: Checked, contract: Contract) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lepton_pipelines.data.derived import read_windows
-from lepton_pipelines.data.preparation import prepare
+from lepton_pipelines.data.preparation import prepare_pieces
 from lepton_pipelines.data.sources import open_source
 from lepton_pipelines.data.splits import SETS
 from lepton_pipelines.data.violations import Violations
@@ -65,9 +64,7 @@ def check_organisation(pipeline: Pipeline, organisation: Organisation, var: Path
     name, contract = organisation.organisation, pipeline.read_contract()
     source = open_source(organisation, contract)
     found, rows = Violations(), dict.fromkeys(SETS, 0)
-    windows = read_windows(source, source.pieces()) if contract.windowed else {}
-    for piece in source.pieces():
-        prepared = prepare(source, piece, pipeline.split, windows=windows.get(piece.index))
+    for prepared in prepare_pieces(source, source.pieces(), pipeline.split):
         found = found + prepared.violations
         for part, encoded in prepared.sets.items():
             rows[part] += len(encoded)

@@ -19,9 +19,8 @@ from lepton_pipelines.boosting.model_file import read_model
 from lepton_pipelines.boosting.objectives import objective_of
 from lepton_pipelines.boosting.shard import Shard
 from lepton_pipelines.boosting.steps import BinRows, StartTraining
-from lepton_pipelines.data.derived import read_windows
-from lepton_pipelines.data.encoding import Encoded
-from lepton_pipelines.data.preparation import prepare
+from lepton_pipelines.data.encoding import Encoded, Gathered
+from lepton_pipelines.data.preparation import prepare_pieces
 from lepton_pipelines.data.sources import Piece, Source
 from lepton_pipelines.data.splits import SETS
 from lepton_pipelines.data.violations import Violations
@@ -99,15 +98,17 @@ class ReadPieces:
 
     def __call__(self, pieces: list[Piece]) -> RowsRead:
         """Read the pieces, one after the other."""
-        windows = read_windows(self.source, pieces) if self.source.contract.windowed else {}
-        prepared = [
-            prepare(self.source, piece, self.split, windows=windows.get(piece.index), quarantine=self.quarantine)
-            for piece in pieces
-        ]
+        gathered = {name: Gathered() for name in SETS}
+        violations, digests = Violations(), []
+        for one in prepare_pieces(self.source, pieces, self.split, quarantine=self.quarantine):
+            for name, rows in one.sets.items():
+                gathered[name].add(rows)
+            violations += one.violations
+            digests.append(one.digest)
         return RowsRead(
-            {name: Encoded.joined([one.sets[name] for one in prepared]) for name in SETS},
-            sum((one.violations for one in prepared), Violations()),
-            tuple(one.digest for one in prepared),
+            {name: rows.encoded() for name, rows in gathered.items()},
+            violations,
+            tuple(digests),
         )
 
 

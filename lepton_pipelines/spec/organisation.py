@@ -103,6 +103,11 @@ class Data(SpecModel):
         description="The contract's name and the data's name of columns that are called differently here.",
     )
     csv: Csv = Field(default_factory=Csv, title="CSV", description="How CSV files are written.")
+    cache: Text | None = Field(
+        default=None,
+        title="Cache",
+        description="Folder on the workers' machines that keeps prepared pieces between runs; unset: none are kept.",
+    )
     storage: Storage = Field(default_factory=Storage, title="Storage", description="How an object store is reached.")
 
 
@@ -258,6 +263,8 @@ def read_organisation(path: Path | str) -> Organisation:
     organisation = validate(Organisation, document)
     folder = path.resolve().parent
     data = organisation.data.model_copy(update={"url": _from(folder, organisation.data.url)})
+    if data.cache is not None:
+        data = data.model_copy(update={"cache": _from(folder, data.cache)})
     changes: dict[str, Any] = {"data": data}
     if organisation.identity is not None:
         changes["identity"] = _from(folder, organisation.identity)

@@ -1,0 +1,168 @@
+"""Prepared pieces kept between runs: a retrain reads only what is new or has changed.
+
+An entry is what `preparation.prepare` made of a piece: encoded rows by set, counts, digest. Its name is a SHA-256
+over everything that it follows from: the file's path, size and version (ETag, or time of change), the piece, the
+contract, split and options of reading, and this release. Edges are not among them: they move with every run, and
+turning encoded rows into codes is the quickest step of all. Entries hold rows, so the folder is its owner's alone;
+they are NumPy's zip files with checksums, written whole or not at all, and nothing in them is executable.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.pipeline import KeySplit, TimeSplit
+
+from .encoding import Encoded
+from .splits import SETS
+from .violations import KeySample, Violations
+
+if TYPE_CHECKING:
+    from .preparation import Prepared
+    from .sources import Piece, Source
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PieceCache:
+    """A folder of prepared pieces of one source, on whatever machine it is used.
+
+    folder: for all sources; each has one of its own below. scope: of source, contract, split and release, hex.
+    """
+
+    folder: str
+    scope: str
+
+    @staticmethod
+    def of(source: "Source", split: KeySplit | TimeSplit, folder: str) -> "PieceCache":
+        """Return the cache for pieces of a source that are prepared with a split."""
+        told: dict[str, Any] = {
+            "format": _FORMAT,
+            "release": version("lepton-pipelines"),
+            "contract": source.contract.agreement().hex(),
+            "split": split.model_dump(mode="json"),
+            "data": source.data.model_dump(mode="json", exclude={"storage", "cache"}),
+        }
+        if source.contract.windowed:
+            # A row's windows look into other files: what they gave holds as long as none of them changed or came.
+            told["files"] = [asdict(file) for file in source.files]
+        return PieceCache(folder, _digest(told))
+
+    def holds(self, piece: "Piece") -> bool:
+        """Tell whether there is an entry for a piece."""
+        return self._path(piece).exists()
+
+    def load(self, piece: "Piece") -> "Prepared | None":
+        """Return a piece as it was prepared before; None if it is not here, or the entry is damaged."""
+        from .preparation import Prepared
+
+        path = self._path(piece)
+        try:
+            # NumPy forgets to close a file of its own that turns out to be damaged.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                told = json.loads(bytes(stored["told"]))
+                sets = {name: _encoded(stored, name, told) for name in SETS}
+                keys = KeySample(stored["keys"], told["below"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None  # it is written anew
+        os.utime(path)
+        violations = Violations(
+            rows=told["rows"],
+            missing=_pairs(told["missing"]),
+            inexact=_pairs(told["inexact"]),
+            label_range=None if told["label_range"] is None else (told["label_range"][0], told["label_range"][1]),
+            keys=keys,
+        )
+        return Prepared(sets, violations, bytes.fromhex(told["digest"]))
+
+    def store(self, piece: "Piece", prepared: "Prepared") -> None:
+        """Keep a prepared piece. One with rows that break the contract is not kept: it is told of again each time.
+
+        Raises UserError if the folder cannot be written.
+        """
+        found = prepared.violations
+        if found.rejected:
+            return
+        told = {
+            "rows": found.rows,
+            "missing": found.missing,
+            "inexact": found.inexact,
+            "label_range": found.label_range,
+            "below": found.keys.below,
+            "digest": prepared.digest.hex(),
+            "weighted": next(iter(prepared.sets.values())).weight is not None,
+            "groups": list(next(iter(prepared.sets.values())).groups),
+        }
+        arrays = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8), "keys": found.keys.hashes}
+        for name, encoded in prepared.sets.items():
+            arrays |= dict(_arrays(name, encoded))
+        path = self._path(piece)
+        unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            Path(self.folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                np.savez(out, **arrays)  # type: ignore[arg-type]
+            unfinished.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise UserError(
+                f"data.cache {self.folder} cannot be written: {error.strerror or error}. Make it writable, or take "
+                "data.cache out."
+            ) from error
+
+    def forget_others(self, pieces: "list[Piece]") -> int:
+        """Delete entries of this source that none of its pieces has any more. Returns how many were deleted."""
+        held = {self._path(piece).name for piece in pieces}
+        gone = [path for path in (Path(self.folder) / self.scope).glob("*.npz") if path.name not in held]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+    def _path(self, piece: "Piece") -> Path:
+        told = {"file": asdict(piece.file), "row_groups": piece.row_groups, "first_row": piece.first_row}
+        return Path(self.folder) / self.scope / f"{_digest(told)}.npz"
+
+
+def _digest(told: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _arrays(name: str, encoded: Encoded) -> Iterator[tuple[str, Any]]:
+    yield f"{name}.X", encoded.X
+    yield f"{name}.label", encoded.label
+    yield f"{name}.row_id", encoded.row_id
+    if encoded.weight is not None:
+        yield f"{name}.weight", encoded.weight
+    for group, codes in encoded.groups.items():
+        yield f"{name}.group.{group}", codes
+
+
+def _encoded(stored: Mapping[str, Any], name: str, told: Mapping[str, Any]) -> Encoded:
+    return Encoded(
+        stored[f"{name}.X"],
+        stored[f"{name}.label"],
+        stored[f"{name}.weight"] if told["weighted"] else None,
+        stored[f"{name}.row_id"],
+        {group: stored[f"{name}.group.{group}"] for group in told["groups"]},
+    )
+
+
+def _pairs(told: list[list[Any]]) -> tuple[tuple[str, int], ...]:
+    return tuple((str(name), int(count)) for name, count in told)
