@@ -134,14 +134,14 @@ class PinnedRows:
         self._line = ThreadPoolExecutor(1, thread_name_prefix="pinned-rows")
         self._closed = threading.Event()
         try:
-            self._line.submit(self._build_all).result()
+            self._line.submit(self._as_current, self._build_all).result()
         except BaseException:
             self.close()
             raise
 
     def start(self, step: Step) -> PendingVector:
         """Run a step on every worker, after those started before; its vector is the sum over workers."""
-        return PendingVector(self._line.submit(self._run, step))
+        return PendingVector(self._line.submit(self._as_current, self._run, step))
 
     def add_up(self, step: Step) -> Int64Array:
         """`start(step).result()`."""
@@ -149,18 +149,18 @@ class PinnedRows:
 
     def change(self, change: Change) -> None:
         """Let every worker hold what `change` makes of its object, from now on and after a rebuild too."""
-        self._line.submit(self._change, change).result()
+        self._line.submit(self._as_current, self._change, change).result()
 
     def ask(self, question: Callable[[Any], Answer]) -> list[Answer]:
         """Put a question to every worker's object; answers in the order of the parts. Must not change the object."""
-        return cast(list[Answer], self._line.submit(self._on_all, "ask", question).result())
+        return cast(list[Answer], self._line.submit(self._as_current, self._on_all, "ask", question).result())
 
     def checkpoint(self, restore: Step) -> None:
         """From now on a rebuilt object is brought up to date by `restore`, not by every step since the start.
 
         Called by the driver between trees; `restore` holds what the object cannot know by itself (the model so far).
         """
-        self._line.submit(self._set_checkpoint, restore).result()
+        self._line.submit(self._as_current, self._set_checkpoint, restore).result()
 
     def close(self) -> None:
         """Let go of the objects; workers free their memory."""
@@ -168,6 +168,11 @@ class PinnedRows:
         self._line.shutdown(wait=True, cancel_futures=True)
         for part in self.parts:
             part.actor = part.future = None
+
+    def _as_current(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Do work with our client as the thread's own: an actor looks for it, and other organisations have theirs."""
+        with self.client.as_current():
+            return work(*arguments)
 
     def _living(self) -> set[str]:
         return set(self.client.nthreads())  # type: ignore[no-untyped-call]

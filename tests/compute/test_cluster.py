@@ -12,6 +12,7 @@ import pytest
 from distributed import Client, LocalCluster, Security, default_client
 
 from lepton_pipelines.compute.cluster import open_cluster
+from lepton_pipelines.compute.pinned import PinnedRows
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import ClusterCompute, LocalCompute, SchedulerCompute, Tls
 
@@ -182,3 +183,14 @@ def test_workers_that_never_come_are_counted(tmp_path, monkeypatch):
         open_cluster(compute, organisation="north", start_seconds=0.5),
     ):
         pass
+
+
+def test_rows_are_held_by_the_processes_of_two_clusters_neither_of_which_is_the_default(numbers, multiply):
+    with (
+        open_cluster(LocalCompute(workers=2), organisation="north") as north,
+        open_cluster(LocalCompute(workers=1, processes=True), organisation="harbour") as harbour,
+    ):
+        first, second = PinnedRows(north, numbers, [[1], [2, 3]]), PinnedRows(harbour, numbers, [[4]])
+        assert first.add_up(multiply(2))[0] == second.add_up(multiply(3))[0] == 12
+        first.close()
+        second.close()
