@@ -53,7 +53,10 @@ def check(
     found = Violations()
     with typer.progressbar(source.pieces(), label=f"reading {own.data.url}", file=sys.stderr) as pieces:
         for piece in pieces:
-            found += check_rows(source.read(piece), agreed, first_row=piece.first_row)
+            first_row = piece.first_row
+            for frame in source.blocks(piece):
+                found += check_rows(frame, agreed, first_row=first_row)
+                first_row += len(frame)
     _print_violations(found)
     for warning in found.warnings(agreed, organisation=own.organisation):
         typer.secho(warning, fg=typer.colors.YELLOW, err=True)

@@ -1,6 +1,8 @@
 """CSV files, plain or compressed: read by the contract's types, not by guesses."""
 
 import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lepton_pipelines.spec.contract import Column, Contract
@@ -18,6 +20,9 @@ _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _NULLS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None")
 
 _BLOCK = 1 << 24
+
+# A file's text is read and checked in blocks of so many bytes, so that memory does not grow with the file.
+_BLOCK_BYTES = 1 << 26
 
 
 def csv_header(filesystem: Any, path: str, csv: Csv, contract: Contract, *, where: str) -> list[str]:
@@ -47,23 +52,35 @@ def csv_header(filesystem: Any, path: str, csv: Csv, contract: Contract, *, wher
 
 def read_csv(
     filesystem: Any, path: str, csv: Csv, contract: Contract, *, renamed: dict[str, str], where: str
-) -> "pd.DataFrame":
-    """Read the columns of a file that the contract uses.
+) -> "Iterator[pd.DataFrame]":
+    """Read the columns of a file that the contract uses, in blocks of some hundred thousand rows.
 
     renamed: {the data's name: the contract's name} of the columns to read. Numbers come as float64 where all
-    are numbers; otherwise the column comes as text, so that the wrong values can be counted and named.
+    are numbers; otherwise the block's column comes as text, so that the wrong values can be counted and named.
     Raises UserError for a file that is cut off, not in its encoding, or ragged.
     """
+    columns = {there: contract.column(name) for there, name in renamed.items()}
+    names = None if csv.header else [c.name for c in contract.columns]
+    rows = 0
+    with _told_errors(csv, where):
+        for block in _blocks(filesystem, path, csv):
+            later = where if rows == 0 else f"{where}, counted from row {rows + 1},"
+            with _told_errors(csv, later):
+                table = _parse(block, csv, contract, columns, names)
+            if names is None:
+                header = block[: block.find(b"\n") + 1].decode(csv.encoding).lstrip("\ufeff")
+                names = _split(header.rstrip("\r\n"), csv.delimiter)
+            rows += table.num_rows
+            yield table.to_pandas()
+
+
+@contextmanager
+def _told_errors(csv: Csv, where: str) -> Iterator[None]:
+    """Say what is wrong with a file, and what to do."""
     import pyarrow as pa
 
-    columns = {there: contract.column(name) for there, name in renamed.items()}
     try:
-        try:
-            table = _read(filesystem, path, csv, contract, columns, numbers=True)
-        except pa.ArrowInvalid as error:
-            if "conversion error" not in str(error):
-                raise
-            table = _read(filesystem, path, csv, contract, columns, numbers=False)
+        yield
     except pa.ArrowInvalid as error:
         raise UserError(f"{where} cannot be read: {_explain(error, csv)}") from error
     except UnicodeDecodeError as error:
@@ -74,8 +91,24 @@ def read_csv(
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         raise UserError(f"{where} ends too early or is damaged: {error}. Write or copy it again.") from error
-    frame: pd.DataFrame = table.to_pandas()
-    return frame
+
+
+def _blocks(filesystem: Any, path: str, csv: Csv) -> Iterator[bytes]:
+    """Cut a file's text into blocks that end with a line; in one piece where a line's end is more than one byte."""
+    whole = "\n".encode(csv.encoding) != b"\n"
+    with _stream(filesystem, path) as stream:
+        rest = b""
+        while True:
+            more = bytes(stream.read() if whole else stream.read(_BLOCK_BYTES))
+            if not more:
+                break
+            text = rest + more
+            end = len(text) if whole else text.rfind(b"\n") + 1
+            if end:
+                yield text[:end]
+            rest = text[end:]
+        if rest.strip():
+            yield rest
 
 
 def infer_csv(filesystem: Any, path: str, csv: Csv, *, where: str) -> "pd.DataFrame":
@@ -112,13 +145,30 @@ def infer_csv(filesystem: Any, path: str, csv: Csv, *, where: str) -> "pd.DataFr
 _ENCODING_HINT = "Set data.csv.encoding, such as latin-1, or write the file in one encoding."
 
 
+def _parse(block: bytes, csv: Csv, contract: Contract, columns: dict[str, Column], names: list[str] | None) -> Any:
+    """Parse a block of lines. names: of its columns; None if its first line has them."""
+    import pyarrow as pa
+
+    try:
+        return _read(block, csv, contract, columns, names, numbers=True)
+    except pa.ArrowInvalid as error:
+        if "conversion error" not in str(error):
+            raise
+        return _read(block, csv, contract, columns, names, numbers=False)
+
+
 def _read(
-    filesystem: Any, path: str, csv: Csv, contract: Contract, columns: dict[str, Column], *, numbers: bool
+    block: bytes,
+    csv: Csv,
+    contract: Contract,
+    columns: dict[str, Column],
+    names: list[str] | None,
+    *,
+    numbers: bool,
 ) -> Any:
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
-    names = None if csv.header else [c.name for c in contract.columns]
     types = {there: _arrow_type(column) if numbers else pa.string() for there, column in columns.items()}
     convert = pacsv.ConvertOptions(
         include_columns=list(columns),
@@ -131,8 +181,7 @@ def _read(
     )
     read = pacsv.ReadOptions(block_size=_BLOCK, encoding=csv.encoding, column_names=names)
     parse = pacsv.ParseOptions(delimiter=csv.delimiter)
-    with _stream(filesystem, path) as stream:
-        return pacsv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
+    return pacsv.read_csv(pa.BufferReader(block), read_options=read, parse_options=parse, convert_options=convert)
 
 
 def _arrow_type(column: Column) -> Any:

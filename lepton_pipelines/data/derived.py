@@ -105,7 +105,7 @@ def write_features(source: "Source", folder: Path) -> list[Path]:
     windows = read_windows(source, source.pieces())
     files = []
     for piece in source.pieces():
-        frame = source.read(piece, wanted)
+        frame = source.read(piece, wanted)  # its features are one file
         checked = read(frame, narrow, first_row=piece.first_row)
         checked.violations.refuse(narrow, organisation=source.organisation, on_violation="refuse")
         values = derive(checked.values, contract, windows[piece.index])
@@ -245,8 +245,11 @@ def _read_narrow(source: "Source", piece: "Piece", by: tuple[str, ...], columns:
     if contract.time is not None:
         names.add(contract.time.name)
     narrow = contract.only(names)
-    checked = read(source.read(piece, narrow.read_columns), narrow)
-    return _narrowed(_without_broken(checked.values, checked.broken), contract, by, columns)
+    parts = []
+    for frame in source.blocks(piece, narrow.read_columns):
+        checked = read(frame, narrow)
+        parts.append(_narrowed(_without_broken(checked.values, checked.broken), contract, by, columns))
+    return _joined(parts)
 
 
 def _narrowed(values: ValuesByColumn, contract: Contract, by: tuple[str, ...], columns: list[Windowed]) -> _Narrow:

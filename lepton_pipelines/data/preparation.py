@@ -1,5 +1,6 @@
 """A piece of a source made ready for training where it was read: checked, cleaned, split, encoded, digested."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import KeySplit, TimeSplit
 
 from .derived import derive, read_windows
-from .encoding import Encoded, encode_values
+from .encoding import Encoded, Gathered, encode_values
 from .lineage import piece_digest
 from .piece_cache import PieceCache
 from .sources import Piece, Source
@@ -52,17 +53,27 @@ def prepare(
     quarantine: folder at home into which such rows are written, with the reason; None writes nothing.
     Whether they refuse the run is for `Violations.refuse` over all pieces. Raises UserError as `Source.read`.
     """
-    frame = source.read(piece)
     contract = source.contract
-    checked = read(frame, contract, first_row=piece.first_row)
-    digest = piece_digest(frame)
-    if quarantine is not None and checked.rejected.any():
-        write_quarantine(frame, checked, Path(quarantine), piece, digest, organisation=source.organisation)
-    kept = _kept(checked, contract)
-    values = derive(_rows(checked.values, kept), contract, _rows(windows or {}, kept))
-    sets = assign(values, split, contract)
-    encoded = encode_values(values, contract)
-    return Prepared({name: encoded.rows(sets == place) for place, name in enumerate(SETS)}, checked.violations, digest)
+    gathered = {name: Gathered() for name in SETS}
+    violations, digests, done = Violations(), [], 0
+    for frame in source.blocks(piece):
+        checked = read(frame, contract, first_row=piece.first_row + done)
+        digests.append(piece_digest(frame))
+        if quarantine is not None and checked.rejected.any():
+            first = piece.first_row + done
+            folder, name = Path(quarantine), source.organisation
+            write_quarantine(frame, checked, folder, piece, digests[-1], organisation=name, first_row=first)
+        kept = _kept(checked, contract)
+        looked_back = _rows(windows or {}, slice(done, done + len(frame)))
+        values = derive(_rows(checked.values, kept), contract, _rows(looked_back, kept))
+        sets = assign(values, split, contract)
+        encoded = encode_values(values, contract)
+        for place, set_name in enumerate(SETS):
+            gathered[set_name].add(encoded.rows(sets == place))
+        violations += checked.violations
+        done += len(frame)
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
+    return Prepared({name: rows.encoded() for name, rows in gathered.items()}, violations, digest)
 
 
 def prepare_pieces(
@@ -101,18 +112,26 @@ def _kept(checked: Checked, contract: Contract) -> "np.ndarray[tuple[int], np.dt
     return kept
 
 
-def _rows(values: ValuesByColumn, which: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> ValuesByColumn:
-    if which.all():
+def _rows(values: ValuesByColumn, which: "np.ndarray[tuple[int], np.dtype[np.bool_]] | slice") -> ValuesByColumn:
+    if not isinstance(which, slice) and which.all():
         return values
     return {n: Values(v.values[which], v.missing[which], v.wrong[which]) for n, v in values.items()}
 
 
 def write_quarantine(
-    frame: "pd.DataFrame", checked: Checked, folder: Path, piece: Piece, digest: bytes, *, organisation: str
+    frame: "pd.DataFrame",
+    checked: Checked,
+    folder: Path,
+    piece: Piece,
+    digest: bytes,
+    *,
+    organisation: str,
+    first_row: int,
 ) -> Path:
     """Write the rows that break the contract as they stand, with their file, row and reason; return the file.
 
-    The folder is readable by its owner alone. A piece that is prepared again writes the same file again.
+    first_row: the frame's first row within the file. The folder is readable by its owner alone. A piece that is
+    prepared again writes the same file again.
     Raises UserError if the folder cannot be written.
     """
     path = folder / f"{digest.hex()[:16]}.parquet"
@@ -123,7 +142,7 @@ def write_quarantine(
         if rows[name].dtype == object:
             rows[name] = rows[name].astype("string")
     rows.insert(0, "reason", _reasons(checked, places))
-    rows.insert(0, "row", places + piece.first_row + 1)
+    rows.insert(0, "row", places + first_row + 1)
     rows.insert(0, "file", piece.file.path)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -4,7 +4,7 @@ A piece is some consecutive row groups of a parquet file, or one CSV file. Only 
 A source is small and picklable: workers get it with their pieces and open the files themselves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -87,25 +87,42 @@ class Source:
     def read(self, piece: Piece, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Read a piece: the contract's columns that are in use, by the contract's names, values as they stand.
 
-        columns: only these of them.
+        columns: only these of them. Raises as `blocks`.
+        """
+        import pandas as pd
+
+        parts = list(self.blocks(piece, columns))
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+    def blocks(self, piece: Piece, columns: Sequence[str] | None = None) -> "Iterator[pd.DataFrame]":
+        """Read a piece as `read` does, in one or more frames: a large CSV file never is in memory as a whole.
+
         Raises UserError if the file changed since the source was opened, cannot be read, or lacks a column.
         """
+        names = self.contract.read_columns if columns is None else list(columns)
+        wanted = self._wanted(piece.file, names)
+        where = f"{self.organisation}: {piece.file.path}"
         with plain_errors(self.organisation, self.data.url, self.data.storage):
             filesystem, _ = open_filesystem(self.data.url, self.data.storage)
             self._unchanged(filesystem, piece.file)
-            names = self.contract.read_columns if columns is None else list(columns)
-            wanted = self._wanted(piece.file, names)
-            where = f"{self.organisation}: {piece.file.path}"
-            if piece.file.format == "parquet":
-                frame = read_row_groups(filesystem, piece.file.path, piece.row_groups, list(wanted), where=where)
-            else:
-                frame = read_csv(filesystem, piece.file.path, self.data.csv, self.contract, renamed=wanted, where=where)
-            self._unchanged(filesystem, piece.file)
-        frame = frame.rename(columns=wanted)
-        for name, value in piece.file.constants:
-            if name in names:
-                frame[name] = value
-        return frame[names]
+        frames = self._frames(filesystem, piece, wanted, where)
+        while True:
+            with plain_errors(self.organisation, self.data.url, self.data.storage):
+                frame = next(frames, None)
+                if frame is None:
+                    self._unchanged(filesystem, piece.file)
+                    return
+            frame = frame.rename(columns=wanted)
+            for name, value in piece.file.constants:
+                if name in names:
+                    frame[name] = value
+            yield frame[names]
+
+    def _frames(self, filesystem: Any, piece: Piece, wanted: dict[str, str], where: str) -> "Iterator[pd.DataFrame]":
+        if piece.file.format == "parquet":
+            yield read_row_groups(filesystem, piece.file.path, piece.row_groups, list(wanted), where=where)
+        else:
+            yield from read_csv(filesystem, piece.file.path, self.data.csv, self.contract, renamed=wanted, where=where)
 
     def _wanted(self, file: File, names: Sequence[str]) -> dict[str, str]:
         """Return {the data's name: the contract's name} of the columns that are read from a file."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lepton_pipelines.data.preparation import prepare
 from lepton_pipelines.data.sources import open_source
 from lepton_pipelines.data.validation import check
 from lepton_pipelines.spec.contract import parse_contract
@@ -130,6 +131,39 @@ def test_large_keys_of_a_csv_stay_exact(tmp_path, organisation, contract, patien
     frame.to_csv(tmp_path / "p.csv", index=False)
     read = _all(open_source(organisation(tmp_path), contract))
     assert read["patient_id"].tolist() == frame["patient_id"].tolist()
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.csv.gz"])
+def test_a_large_csv_is_prepared_in_blocks_with_the_same_rows(
+    tmp_path, organisation, contract, patients, split, monkeypatch, name
+):
+    frame = patients(3000)
+    frame.loc[2500, "radius"] = -1
+    frame.to_csv(tmp_path / name, index=False)
+    source = open_source(organisation(tmp_path), contract)
+    (piece,) = source.pieces()
+    whole = prepare(source, piece, split)
+    monkeypatch.setattr("lepton_pipelines.data.csv_file._BLOCK_BYTES", 7_001)
+    sizes = [len(block) for block in source.blocks(piece)]
+    assert len(sizes) > 5
+    assert sum(sizes) == 3000
+    blocks = prepare(source, piece, split, quarantine=tmp_path / "aside")
+    assert {n: s.X.tobytes() for n, s in blocks.sets.items()} == {n: s.X.tobytes() for n, s in whole.sets.items()}
+    assert blocks.violations.found == whole.violations.found
+    (file,) = (tmp_path / "aside").iterdir()
+    assert pd.read_parquet(file)["row"].tolist() == [2501]
+
+
+def test_a_text_among_numbers_costs_no_other_block_its_numbers(tmp_path, organisation, contract, patients, monkeypatch):
+    frame = patients(500).astype({"visits": object})
+    frame.loc[400, "visits"] = "many"
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    monkeypatch.setattr("lepton_pipelines.data.csv_file._BLOCK_BYTES", 5_000)
+    source = open_source(organisation(tmp_path), contract)
+    blocks = list(source.blocks(source.pieces()[0]))
+    assert sum(block["visits"].dtype == "float64" for block in blocks) == len(blocks) - 1
+    (violation,) = sum((check(block, contract) for block in blocks[1:]), check(blocks[0], contract)).found
+    assert (violation.column, violation.values) == ("visits", ("'many'",))
 
 
 class TestRefusals:
