@@ -59,6 +59,12 @@ class Binning:
         """int32, columns + 1: where each column's cells begin in a histogram, and the end."""
         return np.concatenate([[0], np.cumsum(self.widths, dtype=np.int64)]).astype(np.int32)
 
+    @cached_property
+    def flat_edges(self) -> tuple[Float32Array, NDArray[np.int64]]:
+        """All columns' edges one after the other, float32, and where each column's begin, int64."""
+        starts = np.cumsum(self.bins, dtype=np.int64) - self.bins
+        return np.concatenate([np.zeros(0, np.float32), *self.edges]).astype(np.float32), starts
+
     @property
     def features(self) -> int:
         """The number of columns."""

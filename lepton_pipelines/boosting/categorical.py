@@ -53,7 +53,8 @@ def search_categorical(
     """Search the categorical columns of all nodes and write what is found into `found`."""
     columns = np.flatnonzero(binning.categorical).astype(np.int64)
     arguments = (
-        *(nodes.histograms, binning.offsets, binning.bins, columns, nodes.totals, nodes.gain, nodes.allowed, *inverse),
+        *(nodes.histograms, nodes.slots, binning.offsets, binning.bins, columns),
+        *(nodes.totals, nodes.gain, nodes.allowed, *inverse),
         *(nodes.lower, nodes.upper, monotone),
         *(rule.reg_lambda, rule.reg_alpha, rule.min_child_weight, rule.max_delta_step),
         *(categorical.max_cat_to_onehot, categorical.max_cat_threshold),
@@ -110,6 +111,7 @@ def _weigh(
 @kernel
 def _search(
     histograms: Int64Array,
+    slots: Int64Array,
     offsets: Int32Array,
     bins: Int32Array,
     columns: Int64Array,
@@ -139,7 +141,7 @@ def _search(
         if not allowed[node, f]:
             continue
         count: Any = np.int64(bins[f])
-        cells = histograms[node, 2 * np.int64(offsets[f]) : 2 * (np.int64(offsets[f]) + count)]
+        cells = histograms[slots[node], 2 * np.int64(offsets[f]) : 2 * (np.int64(offsets[f]) + count)]
         total_g, total_h = totals[node, 0], totals[node, 1]
         one_hot = count < max_cat_to_onehot
         order = np.arange(count)

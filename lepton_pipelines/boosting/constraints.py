@@ -10,7 +10,6 @@ from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.fields import did_you_mean
 
 BoolArray = NDArray[np.bool_]
-Float32Array = NDArray[np.float32]
 
 
 def monotone_directions(
@@ -87,23 +86,3 @@ class InteractionConstraints:
             return np.ones_like(asked)
         open_groups = self._groups[np.all(self._groups | ~asked, axis=1)]
         return asked | open_groups.any(axis=0)
-
-
-def child_bounds(
-    lower: Float32Array,
-    upper: Float32Array,
-    direction: NDArray[np.int8],
-    left_weight: Float32Array,
-    right_weight: Float32Array,
-) -> tuple[Float32Array, Float32Array]:
-    """Bounds of the children's weights after a split, so that the tree stays monotone.
-
-    lower, upper: float32, (nodes,), the split node's own. direction: int8, what its column asks for. left_weight,
-    right_weight: float32, the children's weights. Returns lower and upper, float32, (nodes, 2), left and right.
-    """
-    lowers, uppers = np.stack([lower, lower], axis=1), np.stack([upper, upper], axis=1)
-    middle = (left_weight + right_weight) / np.float32(2.0)
-    rising, falling = direction > 0, direction < 0
-    uppers[rising, 0] = lowers[rising, 1] = middle[rising]
-    lowers[falling, 0] = uppers[falling, 1] = middle[falling]
-    return lowers, uppers

@@ -17,10 +17,10 @@ from lepton_pipelines.boosting.categorical import CategoricalRule, categories_ri
 from lepton_pipelines.boosting.constraints import InteractionConstraints
 from lepton_pipelines.boosting.gain import EPSILON, Regularisation
 from lepton_pipelines.boosting.growing_tree import GrowingTree, Splits
-from lepton_pipelines.boosting.histogram import complete
+from lepton_pipelines.boosting.histogram import Histograms
 from lepton_pipelines.boosting.pool import Pool
 from lepton_pipelines.boosting.sampling import ColumnSampler
-from lepton_pipelines.boosting.split import NodeBatch, search_numeric
+from lepton_pipelines.boosting.split import Best, Counted, NodeBatch, best_of, search_numeric
 from lepton_pipelines.boosting.tree import ROOT, Tree
 
 Int32Array = NDArray[np.int32]
@@ -44,7 +44,7 @@ class Growth:
     """What a grower asks for.
 
     splits: to be followed by the rows before anything is counted.
-    count: int32, the nodes whose histograms are wanted, in this order.
+    count: int32, the nodes whose histograms are wanted: for each split one of its children, or the root.
     """
 
     splits: Splits
@@ -108,9 +108,10 @@ class Found:
 class Grower:
     """Grows one tree after the other under the same rules."""
 
-    def __init__(self, rules: TreeRules, pool: Pool) -> None:
+    def __init__(self, rules: TreeRules, pool: Pool, histograms: Histograms) -> None:
+        """histograms: room that may be used until the next tree is grown."""
         self.rules = rules
-        self._pool = pool
+        self._pool, self._histograms = pool, histograms
         self._interactions = InteractionConstraints(rules.interactions, rules.binning.features)
 
     def grow(
@@ -128,13 +129,14 @@ class Grower:
         # A row without the first column's value is in its missing cell: any column's cells hold the whole node.
         first = histograms[0, : 2 * int(self.rules.binning.widths[0])].reshape(-1, 2)
         tree = GrowingTree(self.rules, first.sum(axis=0), self._inverse)
-        self._histograms: dict[int, Int64Array] = {ROOT: histograms[0]}
-        found = self._search(tree, np.array([ROOT]), histograms)
+        self._histograms.clear()
+        self._slot = {ROOT: int(self._histograms.take(1)[0])}
+        self._histograms.values[self._slot[ROOT]] = histograms[0]
+        found = self._search(tree, np.array([ROOT]), Counted.nothing())
         if self.rules.limits.lossguide:
             last = yield from self._by_loss(tree, found)
         else:
             last = yield from self._by_depth(tree, found)
-        self._histograms = {}
         return GrownTree(tree.finish(class_index), last)
 
     def _by_depth(self, tree: GrowingTree, found: Found) -> Generator[Growth, Int64Array, Splits]:
@@ -188,24 +190,31 @@ class Grower:
 
     def _children(self, tree: GrowingTree, chosen: Found, splits: Splits) -> Generator[Growth, Int64Array, Found]:
         """Get the children's histograms, the smaller child's counted and the other by subtraction, and search them."""
-        left_is_smaller = tree.totals[splits.left, 1] <= tree.totals[splits.left + 1, 1]
-        counted = (splits.left + ~left_is_smaller).astype(np.int32)
-        answer = yield Growth(splits, counted)
-        parents = [self._histograms.pop(int(node)) for node in chosen.nodes]
-        children = np.stack([splits.left, splits.left + 1], axis=1).ravel().astype(np.int64)
-        histograms = complete(parents, answer, left_is_smaller, self._pool)
-        for node, histogram in zip(children, histograms, strict=True):
-            self._histograms[int(node)] = histogram
-        return self._search(tree, children, histograms)
+        right_is_smaller = tree.totals[splits.left, 1] > tree.totals[splits.left + 1, 1]
+        answer = yield Growth(splits, splits.left + right_is_smaller)
+        # The parent's slot becomes the sibling's of the child that was counted.
+        children = np.stack([splits.left, splits.left + 1], axis=1).astype(np.int64)
+        places = np.arange(len(splits))
+        slots = np.empty((len(splits), 2), np.int64)
+        slots[places, (~right_is_smaller).astype(np.int64)] = [self._slot.pop(int(node)) for node in chosen.nodes]
+        slots[places, right_is_smaller.astype(np.int64)] = self._histograms.take(len(splits))
+        self._slot.update(zip(children.ravel().tolist(), slots.ravel().tolist(), strict=True))
+        return self._search(tree, children.ravel(), Counted(answer, right_is_smaller.view(np.uint8)))
 
-    def _search(self, tree: GrowingTree, nodes: Int64Array, histograms: Int64Array) -> Found:
+    def _search(self, tree: GrowingTree, nodes: Int64Array, counted: Counted) -> Found:
+        """Complete the histograms of nodes and find their best splits."""
         rules = self.rules
-        allowed = self._allowed(tree, nodes)
         batch = NodeBatch(
-            histograms, tree.totals[nodes], tree.root_gain[nodes], tree.lower[nodes], tree.upper[nodes], allowed
+            self._histograms.values,
+            np.array([self._slot[node] for node in nodes.tolist()], np.int64),
+            tree.totals[nodes],
+            tree.root_gain[nodes],
+            tree.lower[nodes],
+            tree.upper[nodes],
+            self._allowed(tree, nodes),
         )
         candidates = search_numeric(
-            batch, rules.binning, rules.regularisation, rules.monotone, self._inverse, self._pool
+            batch, counted, rules.binning, rules.regularisation, rules.monotone, self._inverse, self._pool
         )
         if rules.binning.categorical.any():
             search_categorical(
@@ -218,37 +227,27 @@ class Grower:
                 self._inverse,
                 self._pool,
             )
-        # The first of equals: a later column must be strictly better.
-        feature = candidates.gain.argmax(axis=1)
-        at = np.arange(len(nodes)), feature
-        left = candidates.left[at]
+        best = best_of(candidates, batch.totals)
         return Found(
             nodes,
-            candidates.gain[at],
-            feature,
-            candidates.bin[at],
-            candidates.default_left[at],
-            left,
-            (left[:, 1] != 0) & (left[:, 1] != batch.totals[:, 1]),
-            self._right_categories(nodes, histograms, feature, candidates.bin[at], candidates.gain[at]),
+            best.gain,
+            best.feature,
+            best.bin,
+            best.default_left,
+            best.left,
+            best.two_sided,
+            self._right_categories(batch, nodes, best),
         )
 
-    def _right_categories(
-        self,
-        nodes: Int64Array,
-        histograms: Int64Array,
-        feature: Int64Array,
-        cut: Int32Array,
-        gain: NDArray[np.float32],
-    ) -> dict[int, Int32Array]:
+    def _right_categories(self, batch: NodeBatch, nodes: Int64Array, best: Best) -> dict[int, Int32Array]:
         rules = self.rules
-        wanted = np.flatnonzero(rules.binning.categorical[feature] & (gain > EPSILON))
+        wanted = np.flatnonzero(rules.binning.categorical[best.feature] & (best.gain > EPSILON))
         return {
             int(nodes[k]): categories_right(
-                histograms[k],
+                batch.histograms[batch.slots[k]],
                 rules.binning,
-                int(feature[k]),
-                int(cut[k]),
+                int(best.feature[k]),
+                int(best.bin[k]),
                 rules.regularisation,
                 rules.categorical,
                 self._inverse,

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from lepton_pipelines.boosting.binning import Binning
 from lepton_pipelines.boosting.compiled import kernel
-from lepton_pipelines.boosting.constraints import child_bounds
 from lepton_pipelines.boosting.gain import clamp, gain_of, leaf_weight
 from lepton_pipelines.boosting.tree import NONE, ROOT, Tree
 
@@ -78,10 +77,11 @@ class Splits:
         """
         codes = np.arange(int(binning.bins.max(initial=0)) + 2)
         tables = (codes <= self.bin[:, None]).astype(np.uint8)
-        for k, node in enumerate(self.node):
-            if (right := self.categories.get(int(node))) is not None:
-                tables[k] = 1
-                tables[k, right] = 0
+        if self.categories:
+            for k, node in enumerate(self.node):
+                if (right := self.categories.get(int(node))) is not None:
+                    tables[k] = 1
+                    tables[k, right] = 0
         tables[np.arange(len(self)), binning.bins[self.feature]] = self.default_left
         return tables
 
@@ -101,10 +101,10 @@ class GrowingTree:
         self._room(_NODES)
         self.totals[ROOT] = total
         self.lower[ROOT], self.upper[ROOT] = -_LARGEST, _LARGEST
-        weight, gain = self._weigh(np.array([ROOT]), self.totals[:1])
-        self.root_gain[ROOT] = gain[0]
-        self._base_weight[ROOT] = weight[0]
-        self._threshold[ROOT] = weight[0] * np.float32(rules.learning_rate)
+        rule = rules.regularisation
+        rate = np.float32(rules.learning_rate)
+        own = (self.totals, self.root_gain, self.lower, self.upper, self._threshold, self._base_weight)
+        _weigh_root(rate, *inverse, rule.reg_lambda, rule.reg_alpha, rule.max_delta_step, *own)
         self._categories: dict[int, Int32Array] = {}
 
     def depth(self, node: int) -> int:
@@ -114,43 +114,21 @@ class GrowingTree:
     def split(self, chosen: "Found") -> Splits:
         """Split leaves; their children are numbered in the same order."""
         rules, count = self._rules, len(chosen.nodes)
-        self._room(self._nodes + 2 * count)
-        nodes, feature = chosen.nodes, chosen.feature
-        left = self._nodes + 2 * np.arange(count)
-        right = left + 1
+        first = self._nodes
         self._nodes += 2 * count
-        totals = self.totals
-        totals[left] = chosen.left
-        totals[right] = totals[nodes] - chosen.left
-        # A child's weight and worth are limited by its parent's bounds; its own limit its children's.
-        (w_left, g_left), (w_right, g_right) = (self._weigh(nodes, totals[side]) for side in (left, right))
-        self._base_weight[nodes] = self._weigh(nodes, totals[nodes])[0]
-        rate = np.float32(rules.learning_rate)
-        for side, weight, gain, place in ((left, w_left, g_left, 0), (right, w_right, g_right, 1)):
-            self._left[side] = self._right[side] = NONE
-            self._parent[side] = nodes
-            self._depth[side] = self._depth[nodes] + 1
-            self._threshold[side] = self._base_weight[side] = weight * rate
-            self.root_gain[side] = gain
-            self._bin[side] = NONE
-            self._feature[side] = self._gain[side] = self._default_left[side] = 0
-            if place == 0:
-                lowers, uppers = child_bounds(
-                    self.lower[nodes], self.upper[nodes], rules.monotone[feature], w_left, w_right
-                )
-            self.lower[side], self.upper[side] = lowers[:, place], uppers[:, place]
-        self._left[nodes], self._right[nodes] = left, right
-        self._feature[nodes], self._bin[nodes] = feature, chosen.bin
-        self._default_left[nodes], self._gain[nodes] = chosen.default_left, chosen.gain
-        self._threshold[nodes] = [
-            np.nan if int(node) in chosen.categories else rules.binning.threshold(int(f), int(b))
-            for node, f, b in zip(nodes, feature, chosen.bin, strict=True)
-        ]
+        self._room(self._nodes)
+        binning, rule = rules.binning, rules.regularisation
+        _split(
+            *(chosen.nodes, chosen.feature, chosen.bin, chosen.default_left, chosen.gain, chosen.left, first),
+            *(*binning.flat_edges, binning.categorical, rules.monotone, np.float32(rules.learning_rate)),
+            *(*self._inverse, rule.reg_lambda, rule.reg_alpha, rule.max_delta_step),
+            *(getattr(self, name) for name, *_ in _ARRAYS),
+        )
         self._categories.update(chosen.categories)
         return Splits(
-            nodes.astype(np.int32),
-            feature.astype(np.int32),
-            left.astype(np.int32),
+            chosen.nodes.astype(np.int32),
+            chosen.feature.astype(np.int32),
+            np.arange(first, self._nodes, 2, dtype=np.int32),
             chosen.bin,
             chosen.default_left,
             chosen.categories,
@@ -175,23 +153,6 @@ class GrowingTree:
             categories=dict(self._categories),
             class_index=class_index,
         )
-
-    def _weigh(self, bounds_of: Int64Array, totals: Int64Array) -> tuple[Float32Array, Float32Array]:
-        weight, gain = np.empty(len(totals), np.float32), np.empty(len(totals), np.float32)
-        rule = self._rules.regularisation
-        _weigh(
-            totals,
-            *self._inverse,
-            self.lower[bounds_of],
-            self.upper[bounds_of],
-            bool(self._rules.monotone.any()),
-            rule.reg_lambda,
-            rule.reg_alpha,
-            rule.max_delta_step,
-            weight,
-            gain,
-        )
-        return weight, gain
 
     def _room(self, nodes: int) -> None:
         have = len(self.totals) if hasattr(self, "totals") else 0
@@ -239,23 +200,94 @@ _ARRAYS = (
 
 
 @kernel
-def _weigh(
-    totals: Int64Array,
+def _weigh_root(
+    rate: np.float32,
     unit_g: float,
     unit_h: float,
-    lower: Float32Array,
-    upper: Float32Array,
-    constrained: bool,
     reg_lambda: float,
     alpha: float,
     max_delta_step: float,
-    weight: Float32Array,
-    gain: Float32Array,
+    totals: Int64Array,
+    root_gain: Float32Array,
+    lower: Float32Array,
+    upper: Float32Array,
+    threshold: Float32Array,
+    base_weight: Float32Array,
 ) -> None:
-    for k in range(len(totals)):
-        g, h = np.float64(totals[k, 0]) * unit_g, np.float64(totals[k, 1]) * unit_h
-        w = leaf_weight(g, h, reg_lambda, alpha, max_delta_step)
-        if constrained:
-            w = clamp(w, lower[k], upper[k])
-        weight[k] = w
-        gain[k] = gain_of(g, h, w, reg_lambda, alpha)
+    g, h = np.float64(totals[0, 0]) * unit_g, np.float64(totals[0, 1]) * unit_h
+    weight = clamp(leaf_weight(g, h, reg_lambda, alpha, max_delta_step), lower[0], upper[0])
+    root_gain[0] = gain_of(g, h, weight, reg_lambda, alpha)
+    base_weight[0] = weight
+    threshold[0] = weight * rate
+
+
+@kernel
+def _split(
+    nodes: Int64Array,
+    features: Int64Array,
+    bins: Int32Array,
+    defaults: ByteArray,
+    gains: Float32Array,
+    lefts: Int64Array,
+    first: int,
+    edges: Float32Array,
+    edge_starts: Int64Array,
+    categorical: NDArray[np.bool_],
+    monotone: NDArray[np.int8],
+    rate: np.float32,
+    unit_g: float,
+    unit_h: float,
+    reg_lambda: float,
+    alpha: float,
+    max_delta_step: float,
+    totals: Int64Array,
+    root_gain: Float32Array,
+    lower: Float32Array,
+    upper: Float32Array,
+    left: Int32Array,
+    right: Int32Array,
+    parent: Int32Array,
+    feature: Int32Array,
+    bin_: Int32Array,
+    depth: Int32Array,
+    threshold: Float32Array,
+    default_left: ByteArray,
+    gain: Float32Array,
+    base_weight: Float32Array,
+) -> None:
+    """Write nodes' questions and their children; the last fourteen are the tree's arrays, in `_ARRAYS`' order."""
+    weights = np.empty(2, np.float32)
+    for k in range(len(nodes)):
+        node, f, cut = nodes[k], features[k], np.int64(bins[k])
+        child = first + 2 * k
+        totals[child, 0], totals[child, 1] = lefts[k, 0], lefts[k, 1]
+        totals[child + 1, 0] = totals[node, 0] - lefts[k, 0]
+        totals[child + 1, 1] = totals[node, 1] - lefts[k, 1]
+        low, high = lower[node], upper[node]
+        g, h = np.float64(totals[node, 0]) * unit_g, np.float64(totals[node, 1]) * unit_h
+        base_weight[node] = clamp(leaf_weight(g, h, reg_lambda, alpha, max_delta_step), low, high)
+        # A child's weight and worth are limited by its parent's bounds; its own limit its children's.
+        for side in range(2):
+            c = child + side
+            g, h = np.float64(totals[c, 0]) * unit_g, np.float64(totals[c, 1]) * unit_h
+            weights[side] = clamp(leaf_weight(g, h, reg_lambda, alpha, max_delta_step), low, high)
+            root_gain[c] = gain_of(g, h, weights[side], reg_lambda, alpha)
+            base_weight[c] = weights[side] * rate
+            threshold[c] = base_weight[c]
+            left[c] = right[c] = bin_[c] = NONE
+            parent[c], depth[c] = node, depth[node] + 1
+            feature[c] = default_left[c] = 0
+            gain[c] = 0.0
+            lower[c], upper[c] = low, high
+        # So that the tree stays monotone, the children's children keep to their side of the middle.
+        middle = (weights[0] + weights[1]) / np.float32(2.0)
+        if monotone[f] > 0:
+            upper[child] = lower[child + 1] = middle
+        elif monotone[f] < 0:
+            lower[child] = upper[child + 1] = middle
+        left[node], right[node] = child, child + 1
+        feature[node], bin_[node], default_left[node], gain[node] = f, cut, defaults[k], gains[k]
+        if categorical[f]:
+            threshold[node] = np.nan
+        else:
+            threshold[node] = edges[edge_starts[f] + cut] if cut >= 0 else np.float32(-np.inf)

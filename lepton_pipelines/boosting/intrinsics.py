@@ -1,7 +1,9 @@
-"""Two machine instructions that Numba does not reach by itself: prefetch, and a 16-byte vector addition.
+"""Machine instructions that Numba does not reach by itself.
 
 Prefetching the rows some steps ahead makes counting about twice as fast, because a node's rows lie scattered;
-adding gradient and hessian in one instruction halves the loads and stores. (Measured: `benchmarks/README.md`.)
+adding gradient and hessian in one instruction halves the loads and stores. `at` and `put` read and write an element
+without asking whether the index is negative, which Numba does by four instructions an access. `fetch_add` lets
+threads draw their work from one counter. (Measured: `benchmarks/README.md`.)
 """
 
 from typing import Any
@@ -50,7 +52,44 @@ def _add_pair(typing: Any, histogram: Any, index: Any, gradient: Any, hessian: A
     return types.void(histogram, types.int64, types.int64, types.int64), code
 
 
+@intrinsic
+def _at(typing: Any, array: Any, index: Any) -> Any:
+    """array[index] of a one-dimensional array; the index is not negative."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.int64), code
+
+
+@intrinsic
+def _put(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index] = value, of the array's own type; the index is not negative."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        builder.store(args[2], builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), code
+
+
+@intrinsic
+def _fetch_add(typing: Any, array: Any, index: Any) -> Any:
+    """Add 1 to array[index], int64, and return what was there before, whatever other threads do."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(array, types.int64), code
+
+
 # Called from kernels without the two arguments that Numba adds, which type checkers do not know.
+at: Any = _at
+put: Any = _put
+fetch_add: Any = _fetch_add
 prefetch: Any = _prefetch
 add_pair: Any = _add_pair
 

@@ -6,9 +6,8 @@ from numpy.typing import NDArray
 from lepton_pipelines.boosting.binning import Binning, Codes
 from lepton_pipelines.boosting.compiled import kernel
 from lepton_pipelines.boosting.growing_tree import Splits
-from lepton_pipelines.boosting.histogram import count
-from lepton_pipelines.boosting.intrinsics import prefetch
-from lepton_pipelines.boosting.partition import cut, rearrange
+from lepton_pipelines.boosting.intrinsics import at, fetch_add, prefetch, put
+from lepton_pipelines.boosting.partition import WHOLE, Questions, cut, follow
 from lepton_pipelines.boosting.pool import Pool
 from lepton_pipelines.boosting.tree import ROOT, Tree
 
@@ -33,30 +32,33 @@ class RowNodes:
         self._start, self._end = np.zeros(_NODES, np.int64), np.zeros(_NODES, np.int64)
         self._end[ROOT] = len(rows)
 
-    def split(self, splits: Splits) -> None:
-        """Let the rows of each split node follow its question."""
-        if not len(splits):
-            return
+    def count_root(self, pairs: Int32Array) -> Int64Array:
+        """Count the root's histogram: int64, 2 * cells. pairs: int32, (rows, 2), quantised gradients."""
+        whole = Questions(np.full(1, -1, np.int32), np.zeros((1, 1), np.uint8), np.full(1, WHOLE, np.int8))
+        root = np.array([ROOT])
+        return self._follow(self._start[root], self._end[root], whole, pairs)[1].ravel()
+
+    def split(self, splits: Splits, counted: Int32Array, pairs: Int32Array) -> Int64Array:
+        """Let the rows of each split node follow its question, and count children's histograms.
+
+        counted: int32, for each split the child to count. pairs: int32, (rows, 2), quantised gradients. Returns
+        int64, (splits, 2 * cells).
+        """
         starts, ends = self._start[splits.node], self._end[splits.node]
-        middles = rearrange(
-            self._codes,
-            self._rows,
-            self._scratch,
-            starts,
-            ends,
-            splits.feature,
-            splits.tables(self._binning),
-            self._pool,
-        )
+        questions = Questions(splits.feature, splits.tables(self._binning), (counted - splits.left).astype(np.int8))
+        middles, histograms = self._follow(starts, ends, questions, pairs)
         left = splits.left.astype(np.int64)
         self._room(int(left.max()) + 2)
         self._start[left], self._end[left] = starts, middles
         self._start[left + 1], self._end[left + 1] = middles, ends
+        return histograms
 
-    def count(self, nodes: Int32Array, pairs: Int32Array) -> Int64Array:
-        """Count the histograms of nodes: int64, (nodes, 2 * cells). pairs: int32, (rows, 2), quantised gradients."""
+    def _follow(
+        self, starts: Int64Array, ends: Int64Array, questions: Questions, pairs: Int32Array
+    ) -> tuple[Int64Array, Int64Array]:
         offsets = self._binning.offsets
-        return count(self._codes, offsets, self._rows, pairs.ravel(), self._start[nodes], self._end[nodes], self._pool)
+        arguments = self._codes, offsets, self._rows, self._scratch, starts, ends, questions, pairs.ravel(), self._pool
+        return follow(*arguments)
 
     def add_leaves(self, tree: Tree, last: Splits, margin: Float32Array) -> None:
         """Add each row's leaf value to its margin, float32, (rows,).
@@ -69,19 +71,11 @@ class RowNodes:
         left_value = tree.threshold[np.concatenate([last.left, whole])]
         right_value = tree.threshold[np.concatenate([last.left + 1, whole])]
         pieces = cut(self._start[nodes], self._end[nodes], self._pool.threads)
-        tables = last.tables(self._binning)
-        self._pool.run(
-            [
-                (
-                    _add_leaves,
-                    (
-                        *(self._codes.values, self._codes.features, self._rows, pieces.place, pieces.lo, pieces.hi),
-                        *(feature, tables, left_value, right_value, margin, first, last_piece),
-                    ),
-                )
-                for first, last_piece in zip(pieces.first, pieces.first[1:], strict=False)
-            ]
+        work = (
+            *(self._codes.values, self._codes.features, self._rows, pieces.node, pieces.lo, pieces.hi),
+            *(feature, last.tables(self._binning), left_value, right_value, margin, np.zeros(1, np.int64)),
         )
+        self._pool.run([(_add_leaves, work)] * pieces.threads)
 
     def _room(self, nodes: int) -> None:
         if nodes > len(self._start):
@@ -90,11 +84,18 @@ class RowNodes:
 
 
 @kernel
+def number_rows(rows: Int32Array) -> None:
+    """Write 0, 1, 2, … to an int32 array."""
+    for row in range(len(rows)):
+        rows[row] = row
+
+
+@kernel
 def _add_leaves(
     codes: NDArray[np.uint8],
     features: int,
     rows: Int32Array,
-    place: Int64Array,
+    node_of: Int64Array,
     los: Int64Array,
     his: Int64Array,
     feature: Int32Array,
@@ -102,24 +103,28 @@ def _add_leaves(
     left_value: Float32Array,
     right_value: Float32Array,
     margin: Float32Array,
-    first: int,
-    last: int,
+    counter: Int64Array,
 ) -> None:
-    for piece in range(first, last):
-        node = place[piece]
+    while True:
+        piece = fetch_add(counter, np.int64(0))
+        if piece >= len(los):
+            return
+        lo, hi, node = los[piece], his[piece], node_of[piece]
         column = np.int64(feature[node])
         left, right = left_value[node], right_value[node]
         if column < 0:
-            for k in range(los[piece], his[piece]):
-                if k + _AHEAD < his[piece]:
-                    prefetch(margin, np.int64(rows[k + _AHEAD]))
-                margin[rows[k]] += left
+            for k in range(lo, hi):
+                if k + _AHEAD < hi:
+                    prefetch(margin, np.int64(at(rows, k + _AHEAD)))
+                row = np.int64(at(rows, k))
+                put(margin, row, at(margin, row) + left)
         else:
             table = tables[node]
-            for k in range(los[piece], his[piece]):
-                if k + _AHEAD < his[piece]:
-                    ahead = np.int64(rows[k + _AHEAD])
+            for k in range(lo, hi):
+                if k + _AHEAD < hi:
+                    ahead = np.int64(at(rows, k + _AHEAD))
                     prefetch(codes, ahead * features + column)
                     prefetch(margin, ahead)
-                row = np.int64(rows[k])
-                margin[row] += left if table[codes[row * features + column]] != 0 else right
+                row = np.int64(at(rows, k))
+                goes_left = at(table, np.int64(at(codes, row * features + column))) != 0
+                put(margin, row, at(margin, row) + (left if goes_left else right))

@@ -1,147 +1,278 @@
-"""Which rows lie in which node of the tree under construction.
+"""Which rows lie in which node of the tree under construction, and the histograms of those that are wanted.
 
-One array holds all row numbers, each node a stretch of it, ascending. A split rearranges the node's stretch: rows
-that go left first, both sides still ascending, so that memory is visited in one direction. Every row is written
-to both ends of a scratch array and one of the two ends advances: there is no branch to mispredict.
+One array holds all row numbers, each node a stretch of it. A split rearranges the node's stretch, rows that go left
+first, so that memory is visited in one direction. Every row is written to two places and one of them advances: there
+is no branch to mispredict. The rows of one child are counted on the way, block by block, while their codes are still
+near: fetching them from memory costs more than adding them up.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton_pipelines.boosting.binning import Codes
-from lepton_pipelines.boosting.compiled import kernel
-from lepton_pipelines.boosting.intrinsics import prefetch
+from lepton_pipelines.boosting.compiled import inlined, kernel
+from lepton_pipelines.boosting.intrinsics import add_pair, aligned_empty, at, fetch_add, prefetch, put
 from lepton_pipelines.boosting.pool import Pool
 
+Int8Array = NDArray[np.int8]
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 ByteArray = NDArray[np.uint8]
 
+LEFT, RIGHT, NEITHER, WHOLE = 0, 1, 2, 3  # whose rows are counted: a child's, none, those of a node that is not split
+
 SMALL = 16_384  # rows up to which one thread works alone
-_AHEAD = 24  # rows to prefetch ahead
+_SMALL_COPY = 1 << 18  # row numbers up to which one thread copies alone
+_SHARES = 6  # pieces a thread gets about: so many that none waits long for another
+_BLOCK = 2048  # rows that are divided, then counted: their codes fit into the second-level cache
+_AHEAD = 32  # rows to prefetch ahead where one line of each is wanted
+_COUNT_AHEAD = 16  # and where all of it is
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """A level's rows cut into stretches, so that every thread gets as many rows as the others.
+    """A level's rows cut into stretches that threads work on one after the other.
 
-    place: int64, which of the level's nodes a piece belongs to. lo, hi: int64, its stretch of the row array.
-    first: the piece at which each thread's share begins, and the end.
+    node: int64, which of the level's nodes a piece belongs to. lo, hi: int64, its stretch of the row array. of_node:
+    int64, (nodes,), how many pieces a node has, at least one. threads: how many to work on them.
     """
 
-    place: Int64Array
+    node: Int64Array
     lo: Int64Array
     hi: Int64Array
-    first: Sequence[int]
+    of_node: Int64Array
+    threads: int
 
 
 def cut(starts: Int64Array, ends: Int64Array, threads: int) -> Pieces:
-    """Cut the stretches starts[k] … ends[k] so that `threads` shares hold equally many rows."""
+    """Cut the stretches starts[k] … ends[k] into pieces of a size that keeps all threads busy."""
+    nodes = len(starts)
     sizes = ends - starts
     total = int(sizes.sum())
     if threads == 1 or total <= SMALL:
-        return Pieces(np.arange(len(starts)), starts, ends, (0, len(starts)))
-    # In the row of all stretches laid end to end: where nodes end, and where shares end.
-    node_ends = np.cumsum(sizes)
-    cuts = np.union1d(node_ends, total * np.arange(1, threads + 1) // threads)
-    cuts = cuts[cuts > 0]
-    before = np.concatenate([[0], cuts[:-1]])
-    place = np.searchsorted(node_ends, before, side="right")
-    shift = starts[place] - (node_ends - sizes)[place]
-    first = [0, *np.searchsorted(cuts, total * np.arange(1, threads + 1) // threads, side="right").tolist()]
-    return Pieces(place, before + shift, cuts + shift, first)
+        return Pieces(np.arange(nodes), starts, ends, np.ones(nodes, np.int64), 1)
+    size = max(SMALL // 2, -(-total // (threads * _SHARES)))
+    of_node = np.maximum(-(-sizes // size), 1)
+    node = np.repeat(np.arange(nodes), of_node)
+    place = np.arange(len(node)) - np.repeat(np.cumsum(of_node) - of_node, of_node)
+    lo = starts[node] + place * size
+    return Pieces(node, lo, np.minimum(lo + size, ends[node]), of_node, threads)
 
 
-def rearrange(
+@dataclass(frozen=True)
+class Questions:
+    """What the nodes of a level ask, one entry a node.
+
+    feature: int32, the column; -1 where a node is not split. goes_left: uint8, (nodes, codes), 1 where a code goes
+    left. wanted: int8, whose rows to count: LEFT, RIGHT, NEITHER or, of a node that is not split, WHOLE.
+    """
+
+    feature: Int32Array
+    goes_left: ByteArray
+    wanted: Int8Array
+
+
+def follow(
     codes: Codes,
+    offsets: Int32Array,
     rows: Int32Array,
     scratch: Int32Array,
     starts: Int64Array,
     ends: Int64Array,
-    feature: Int32Array,
-    goes_left: ByteArray,
+    questions: Questions,
+    pairs: Int32Array,
     pool: Pool,
-) -> Int64Array:
-    """Split nodes: bring each node's rows into order, left ones first.
+) -> tuple[Int64Array, Int64Array]:
+    """Bring each node's rows into order, left ones first, and count those that are wanted.
 
-    rows: int32, row numbers, rearranged in place. scratch: int32, as long. starts, ends: int64, each node's
-    stretch. feature: int32, the column that each node asks about. goes_left: uint8, (nodes, codes), 1 where a code
-    goes left. Returns int64, where in `rows` each node's right side begins.
+    offsets: int32, where each column's cells begin, and the end. rows: int32, row numbers, rearranged in place.
+    scratch: int32, as long. starts, ends: int64, each node's stretch. pairs: int32, quantised gradient and hessian
+    of each row, side by side. Returns int64, where in `rows` each node's right side begins, and the histograms,
+    int64, (nodes, 2 * cells), uninitialised where nothing is wanted.
     """
+    nodes = len(starts)
     pieces = cut(starts, ends, pool.threads)
+    # A node's histogram is counted by every thread that gets a piece of it: the first into the node's own place.
+    helpers = np.minimum(pieces.of_node, pieces.threads) - 1
+    extra = nodes + np.cumsum(helpers) - helpers
+    out = aligned_empty((nodes + int(helpers.sum()), 2 * int(offsets[-1])))
+    claimed = np.zeros(nodes, np.int64)
     lefts = np.zeros(len(pieces.lo), np.int64)
-    values, width = codes.values, codes.features
-    shares = list(zip(pieces.first, pieces.first[1:], strict=False))
-    pool.run(
-        [
-            (
-                _divide,
-                (values, width, rows, scratch, pieces.place, pieces.lo, pieces.hi, feature, goes_left, lefts, a, b),
-            )
-            for a, b in shares
-        ]
+    counters = np.zeros(2, np.int64)
+    feature, goes_left, wanted = questions.feature, questions.goes_left, questions.wanted
+    work = (
+        *(codes.values, codes.features, offsets, rows, scratch, pieces.node, pieces.lo, pieces.hi, pieces.of_node),
+        *(feature, goes_left, wanted, pairs, counters, lefts, claimed, extra, out),
     )
-    middles = starts + np.bincount(pieces.place, lefts, len(starts)).astype(np.int64)
+    pool.run([(_follow, work)] * pieces.threads)
+    middles = starts.copy()
     # Where each piece's two sides go: behind those of the node's pieces before it.
-    same = np.concatenate([[False], pieces.place[1:] == pieces.place[:-1]]) if len(pieces.place) else np.zeros(0, bool)
-    left_at, right_at = starts[pieces.place], middles[pieces.place]
-    for k in np.flatnonzero(same):
-        left_at[k] = left_at[k - 1] + lefts[k - 1]
-        right_at[k] = right_at[k - 1] + (pieces.hi[k - 1] - pieces.lo[k - 1] - lefts[k - 1])
-    pool.run([(_put_back, (scratch, rows, pieces.lo, pieces.hi, lefts, left_at, right_at, a, b)) for a, b in shares])
-    return middles
+    left_at, right_at = np.empty(len(lefts), np.int64), np.empty(len(lefts), np.int64)
+    _places(pieces.node, pieces.lo, pieces.hi, lefts, starts, middles, left_at, right_at)
+    rest = (
+        *(rows, scratch, pieces.node, pieces.lo, pieces.hi, pieces.of_node, feature, lefts, left_at, right_at),
+        *(counters, claimed, extra, out),
+    )
+    copied = int((ends - starts).sum())
+    pool.run([(_put_together, rest)] * (pieces.threads if copied > _SMALL_COPY else 1))
+    return middles, out[:nodes]
+
+
+@inlined
+def _count_row(
+    codes: NDArray[np.uint8], features: int, offsets: Int32Array, pairs: Int32Array, row: int, histogram: Int64Array
+) -> None:
+    """Add a row's gradient and hessian to its cells."""
+    gradient, hessian = np.int64(at(pairs, 2 * row)), np.int64(at(pairs, 2 * row + 1))
+    base = row * features
+    for f in range(features):
+        cell = np.int64(at(offsets, f)) + np.int64(at(codes, base + f))
+        add_pair(histogram, cell * 2, gradient, hessian)
+
+
+@inlined
+def _prefetch_row(codes: NDArray[np.uint8], features: int, pairs: Int32Array, row: int) -> None:
+    """Ask for all that `_count_row` will read."""
+    for line in range(0, features, 64):
+        prefetch(codes, row * features + line)
+    prefetch(codes, row * features + features - 1)
+    prefetch(pairs, row * 2)
 
 
 @kernel
-def _divide(
+def _follow(
     codes: NDArray[np.uint8],
     features: int,
+    offsets: Int32Array,
     rows: Int32Array,
     scratch: Int32Array,
-    place: Int64Array,
+    node_of: Int64Array,
     los: Int64Array,
     his: Int64Array,
+    of_node: Int64Array,
     feature: Int32Array,
     goes_left: ByteArray,
+    wanted: Int8Array,
+    pairs: Int32Array,
+    counters: Int64Array,
     lefts: Int64Array,
-    first: int,
-    last: int,
+    claimed: Int64Array,
+    extra: Int64Array,
+    out: Int64Array,
 ) -> None:
-    for piece in range(first, last):
-        lo, hi, node = los[piece], his[piece], place[piece]
-        column, table = np.int64(feature[node]), goes_left[node]
-        a, b = lo, hi - 1
-        for r in range(lo, hi):
-            if r + _AHEAD < hi:
-                prefetch(codes, np.int64(rows[r + _AHEAD]) * features + column)
-            row = rows[r]
-            left = np.int64(table[codes[np.int64(row) * features + column]])
-            scratch[a], scratch[b] = row, row
-            a += left
-            b -= 1 - left
+    current, slot = np.int64(-1), np.int64(0)
+    while True:
+        piece = fetch_add(counters, np.int64(0))
+        if piece >= len(los):
+            return
+        lo, hi, node = los[piece], his[piece], node_of[piece]
+        column, side = np.int64(feature[node]), np.int64(wanted[node])
+        if side != NEITHER and node != current:
+            claim = fetch_add(claimed, node)
+            current, slot = node, (node if claim == 0 else extra[node] + claim - 1)
+            out[slot][:] = 0
+        histogram = out[slot]
+        if column < 0:
+            if side == WHOLE:
+                for k in range(lo, hi):
+                    if k + _COUNT_AHEAD < hi:
+                        _prefetch_row(codes, features, pairs, np.int64(at(rows, k + _COUNT_AHEAD)))
+                    _count_row(codes, features, offsets, pairs, np.int64(at(rows, k)), histogram)
+            continue
+        table = goes_left[node]
+        # A node in one piece keeps its left rows where they are; of several pieces both sides have to move.
+        alone = of_node[node] == 1
+        to_left = rows if alone else scratch
+        a = lo
+        b, step = (lo, np.int64(1)) if alone else (hi - 1, np.int64(-1))
+        for start in range(lo, hi, _BLOCK):
+            stop = min(start + _BLOCK, hi)
+            a_before, b_before = a, b
+            for r in range(start, stop):
+                if r + _AHEAD < hi:
+                    prefetch(codes, np.int64(at(rows, r + _AHEAD)) * features + column)
+                row = at(rows, r)
+                left = np.int64(at(table, np.int64(at(codes, np.int64(row) * features + column))))
+                put(to_left, a, row)
+                put(scratch, b, row)
+                a += left
+                b += step * (1 - left)
+            if side == LEFT:
+                for k in range(a_before, a):
+                    if k + _COUNT_AHEAD < a:
+                        _prefetch_row(codes, features, pairs, np.int64(at(to_left, k + _COUNT_AHEAD)))
+                    _count_row(codes, features, offsets, pairs, np.int64(at(to_left, k)), histogram)
+            elif side == RIGHT:
+                for n in range((b - b_before) * step):
+                    if n + _COUNT_AHEAD < (b - b_before) * step:
+                        ahead = np.int64(at(scratch, b_before + step * (n + _COUNT_AHEAD)))
+                        _prefetch_row(codes, features, pairs, ahead)
+                    row = np.int64(at(scratch, b_before + step * n))
+                    _count_row(codes, features, offsets, pairs, row, histogram)
         lefts[piece] = a - lo
 
 
 @kernel
-def _put_back(
-    scratch: Int32Array,
-    rows: Int32Array,
+def _places(
+    node_of: Int64Array,
     los: Int64Array,
     his: Int64Array,
     lefts: Int64Array,
+    starts: Int64Array,
+    middles: Int64Array,
     left_at: Int64Array,
     right_at: Int64Array,
-    first: int,
-    last: int,
 ) -> None:
-    for piece in range(first, last):
-        lo, hi, left = los[piece], his[piece], lefts[piece]
-        to = left_at[piece]
-        for k in range(left):
-            rows[to + k] = scratch[lo + k]
-        to = right_at[piece]
-        for k in range(hi - lo - left):
-            rows[to + k] = scratch[hi - 1 - k]
+    for piece in range(len(lefts)):
+        node = node_of[piece]
+        left_at[piece] = middles[node]
+        middles[node] += lefts[piece]
+    at_node, place = np.int64(-1), np.int64(0)
+    for piece in range(len(lefts)):
+        node = node_of[piece]
+        place = middles[node] if node != at_node else place
+        right_at[piece] = place
+        place += his[piece] - los[piece] - lefts[piece]
+        at_node = node
+
+
+@kernel
+def _put_together(
+    rows: Int32Array,
+    scratch: Int32Array,
+    node_of: Int64Array,
+    los: Int64Array,
+    his: Int64Array,
+    of_node: Int64Array,
+    feature: Int32Array,
+    lefts: Int64Array,
+    left_at: Int64Array,
+    right_at: Int64Array,
+    counters: Int64Array,
+    claimed: Int64Array,
+    extra: Int64Array,
+    out: Int64Array,
+) -> None:
+    """Bring the rows of both sides from the scratch array to their places, and add up what threads counted."""
+    while True:
+        piece = fetch_add(counters, np.int64(1))
+        if piece >= len(los):
+            return
+        lo, hi, node, left = los[piece], his[piece], node_of[piece], lefts[piece]
+        if feature[node] >= 0:
+            count = hi - lo - left
+            target = rows[right_at[piece] : right_at[piece] + count]
+            if of_node[node] == 1:
+                target[:] = scratch[lo : lo + count]
+            else:
+                for k in range(count):
+                    put(target, np.int64(k), at(scratch, hi - 1 - k))
+                rows[left_at[piece] : left_at[piece] + left] = scratch[lo : lo + left]
+        if claimed[node] > 1 and (piece == 0 or node_of[piece - 1] != node):
+            total = out[node]
+            for helper in range(claimed[node] - 1):
+                more = out[extra[node] + helper]
+                for k in range(len(total)):
+                    total[k] += more[k]

@@ -21,7 +21,8 @@ class _Batch:
         self.tasks = list(tasks)
         self.left = len(self.tasks)
         self.lock = threading.Lock()
-        self.done = threading.Event()
+        self.done = threading.Lock()  # held until the last task is done; much cheaper than an Event
+        self.done.acquire()
         self.error: BaseException | None = None
 
     def work(self) -> None:
@@ -37,7 +38,7 @@ class _Batch:
             with self.lock:
                 self.left -= 1
                 if self.left == 0:
-                    self.done.set()
+                    self.done.release()
 
 
 class Pool:
@@ -62,7 +63,7 @@ class Pool:
         for _ in range(min(len(tasks), self.threads) - 1):
             self._queue.put(batch)
         batch.work()
-        batch.done.wait()
+        batch.done.acquire()
         if batch.error is not None:
             raise batch.error
 

@@ -28,7 +28,7 @@ Float64Array = NDArray[np.float64]
 Int32Array = NDArray[np.int32]
 
 _NO_WEIGHT = np.zeros(0, np.float32)
-_SMALL = 4096  # rows up to which one thread computes gradients alone
+_SMALL = 1 << 16  # gradients up to which one thread computes alone
 _BLOCK = 65_536  # raw rows that are routed at a time
 
 
@@ -132,23 +132,21 @@ class Shard:
         objective, pairs, margin = state.objective, state.pairs, self.margins[state.name]
         rows = margin.shape[1]
         state.quantised = False
+        label, weight = self.label(state.name), self.weight(state.name)
         places = spans(rows, self.pool.threads if rows * objective.outputs > _SMALL else 1)
+        largest = np.zeros((max(len(places), 1), objective.outputs, 2), np.float32)
         if objective.custom is not None:
             objective.custom_gradients(self.given(state.name), margin, pairs)
-        else:
-            label, weight = self.label(state.name), self.weight(state.name)
-            self.pool.run(
-                [(objective.gradients, (label, weight, margin, constants, lo, hi, pairs)) for lo, hi in places]
-            )
-        largest = np.zeros((objective.outputs * max(len(places), 1), 2), np.float32)
-        self.pool.run(
-            [
-                (largest_pair, (output.ravel(), lo, hi, largest[k * len(places) + p]))
-                for k, output in enumerate(pairs)
-                for p, (lo, hi) in enumerate(places)
-            ]
-        )
-        return largest.max(axis=0, initial=0)
+
+        def work(place: int, lo: int, hi: int) -> None:
+            if objective.custom is None:
+                objective.gradients(label, weight, margin, constants, lo, hi, pairs)
+            for output, out in zip(pairs, largest[place], strict=True):
+                largest_pair(output.ravel(), lo, hi, out)
+
+        self.pool.run([(work, (place, lo, hi)) for place, (lo, hi) in enumerate(places)])
+        # NaN is kept, as in the kernel.
+        return largest.max(axis=(0, 1), initial=0)
 
     def quantise(self, scales: tuple[float, float]) -> None:
         """Turn the round's gradients into integers, in place; does nothing the second time."""
@@ -157,7 +155,7 @@ class Shard:
             return
         state.quantised = True
         rows = state.pairs.shape[1]
-        places = spans(rows, self.pool.threads if rows > _SMALL else 1)
+        places = spans(rows, self.pool.threads if rows * len(state.pairs) > _SMALL else 1)
         self.pool.run([(quantise, (output.ravel(), lo, hi, *scales)) for output in state.pairs for lo, hi in places])
 
 

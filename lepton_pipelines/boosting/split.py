@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from lepton_pipelines.boosting.binning import Binning
 from lepton_pipelines.boosting.compiled import inlined, kernel
 from lepton_pipelines.boosting.gain import Regularisation, clamp, gain_of, leaf_weight
-from lepton_pipelines.boosting.pool import Pool, spans
+from lepton_pipelines.boosting.intrinsics import fetch_add
+from lepton_pipelines.boosting.pool import Pool
 
 Int8Array = NDArray[np.int8]
 Int32Array = NDArray[np.int32]
@@ -22,7 +23,7 @@ Int64Array = NDArray[np.int64]
 ByteArray = NDArray[np.uint8]
 Float32Array = NDArray[np.float32]
 
-_SMALL = 1 << 14  # cells up to which one thread searches alone
+_SMALL = 1 << 15  # cells up to which one thread searches alone
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,31 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The best split of each node, one entry a node: as in `Candidates`, and of which column (feature, int64).
+
+    two_sided: bool, both children hold some hessian.
+    """
+
+    gain: Float32Array
+    feature: Int64Array
+    bin: Int32Array
+    default_left: ByteArray
+    left: Int64Array
+    two_sided: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class NodeBatch:
     """Nodes whose best splits are wanted, one entry a node.
 
-    histograms: int64, (nodes, 2 * cells). totals: int64, (nodes, 2). gain: float32, what the node is worth without
-    a split. lower, upper: float32, the bounds that monotone constraints leave its children's weights.
-    allowed: uint8, (nodes, features), which columns may be asked about.
+    histograms: int64, (slots, 2 * cells). slots: int64, where among them each node's is. totals: int64, (nodes, 2).
+    gain: float32, what the node is worth without a split. lower, upper: float32, the bounds that monotone
+    constraints leave its children's weights. allowed: uint8, (nodes, features), which columns may be asked about.
     """
 
     histograms: Int64Array
+    slots: Int64Array
     totals: Int64Array
     gain: Float32Array
     lower: Float32Array
@@ -68,30 +85,90 @@ class NodeBatch:
     allowed: ByteArray
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What was counted of the nodes that were just split, whose children, left before right, are a `NodeBatch`.
+
+    histograms: int64, (splits, 2 * cells), of one child each. right: uint8, 1 where that is the right one. The slot
+    of the other child still holds their parent's.
+    """
+
+    histograms: Int64Array
+    right: ByteArray
+
+    @staticmethod
+    def nothing() -> "Counted":
+        """Return that the slots hold the nodes' histograms already."""
+        return Counted(np.zeros((0, 0), np.int64), np.zeros(0, np.uint8))
+
+
 def search_numeric(
     nodes: NodeBatch,
+    counted: Counted,
     binning: Binning,
     rule: Regularisation,
     monotone: Int8Array,
     inverse: tuple[float, float],
     pool: Pool,
 ) -> Candidates:
-    """Search the numeric columns of all nodes.
+    """Complete the nodes' histograms from what was counted, and search their numeric columns.
 
     monotone: int8, one a column, -1, 0 or 1. inverse: what one quantised unit of gradient and of hessian is worth.
     """
     count, features = nodes.allowed.shape
     found = Candidates.none(count, features)
-    numeric = nodes.allowed & ~binning.categorical.view(np.uint8) & 1
     arguments = (
-        *(nodes.histograms, binning.offsets, binning.bins, nodes.totals, nodes.gain, numeric, *inverse),
+        *(nodes.histograms, nodes.slots, counted.histograms, counted.right, binning.offsets, binning.bins),
+        *(binning.categorical, nodes.totals, nodes.gain, nodes.allowed, *inverse),
         *(nodes.lower, nodes.upper, monotone),
         *(rule.reg_lambda, rule.reg_alpha, rule.min_child_weight, rule.max_delta_step),
-        *(found.gain, found.bin, found.default_left, found.left),
+        *(found.gain, found.bin, found.default_left, found.left, np.zeros(1, np.int64)),
     )
-    parts = pool.threads if count * binning.cells > _SMALL else 1
-    pool.run([(_search, (*arguments, lo, hi)) for lo, hi in spans(count * features, parts)])
+    pool.run([(_search, arguments)] * (pool.threads if count * binning.cells > _SMALL else 1))
     return found
+
+
+def best_of(found: Candidates, totals: Int64Array) -> Best:
+    """Choose each node's best column: the first of equals, a later one must be strictly better."""
+    nodes = len(totals)
+    best = Best(
+        np.empty(nodes, np.float32),
+        np.empty(nodes, np.int64),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.uint8),
+        np.empty((nodes, 2), np.int64),
+        np.empty(nodes, np.bool_),
+    )
+    _choose(
+        *(found.gain, found.bin, found.default_left, found.left, totals),
+        *(best.gain, best.feature, best.bin, best.default_left, best.left, best.two_sided),
+    )
+    return best
+
+
+@kernel
+def _choose(
+    gain: Float32Array,
+    bin_: Int32Array,
+    default_left: ByteArray,
+    left: Int64Array,
+    totals: Int64Array,
+    best_gain: Float32Array,
+    best_feature: Int64Array,
+    best_bin: Int32Array,
+    best_default: ByteArray,
+    best_left: Int64Array,
+    two_sided: NDArray[np.bool_],
+) -> None:
+    nodes, features = gain.shape
+    for node in range(nodes):
+        best = 0
+        for f in range(1, features):
+            best = f if gain[node, f] > gain[node, best] else best
+        best_gain[node], best_feature[node], best_bin[node] = gain[node, best], best, bin_[node, best]
+        best_default[node] = default_left[node, best]
+        best_left[node, 0], best_left[node, 1] = left[node, best, 0], left[node, best, 1]
+        two_sided[node] = left[node, best, 1] != 0 and left[node, best, 1] != totals[node, 1]
 
 
 @inlined
@@ -126,8 +203,12 @@ def change_of(
 @kernel
 def _search(
     histograms: Int64Array,
+    slots: Int64Array,
+    counted: Int64Array,
+    counted_right: ByteArray,
     offsets: Int32Array,
     bins: Int32Array,
+    categorical: NDArray[np.bool_],
     totals: Int64Array,
     node_gain: Float32Array,
     allowed: ByteArray,
@@ -144,77 +225,104 @@ def _search(
     bin_: Int32Array,
     default_left: ByteArray,
     left: Int64Array,
-    lo: int,
-    hi: int,
+    counter: Int64Array,
 ) -> None:
-    features = allowed.shape[1]
-    widest = np.int64(np.max(bins)) if len(bins) else np.int64(1)
+    nodes, features = allowed.shape
+    together = 2 if len(counted) > 0 else 1  # two children are completed, then searched, while they are near
+    widest = np.int64(np.max(bins)) + 1 if len(bins) > 0 else np.int64(1)
     # One column at a time: the left side's sums of every split, then all gains at once, in vector instructions.
     left_g, left_h = np.empty(widest, np.int64), np.empty(widest, np.int64)
+    ends = np.empty(widest, np.int64)
     changes = np.empty(widest, np.float32)
-    for place in range(lo, hi):
-        node, f = place // features, place % features
-        if not allowed[node, f]:
+    while True:
+        place = fetch_add(counter, np.int64(0))
+        if place >= nodes // together * features:
+            return
+        first, f = place // features * together, place % features
+        begin, end = 2 * np.int64(offsets[f]), 2 * np.int64(offsets[f + 1])
+        if together == 2:
+            split = first // 2
+            side = np.int64(counted_right[split])
+            new = counted[split][begin:end]
+            same = histograms[slots[first + side]][begin:end]
+            other = histograms[slots[first + 1 - side]][begin:end]
+            for k in range(end - begin):
+                same[k] = new[k]
+                other[k] -= new[k]
+        if categorical[f]:
             continue
-        total_g, total_h = totals[node, 0], totals[node, 1]
-        worth, low, high, direction = node_gain[node], lower[node], upper[node], np.int64(monotone[f])
-        at, count = 2 * np.int64(offsets[f]), np.int64(bins[f])
-        sum_g = sum_h = np.int64(0)
-        for k in range(count):
-            sum_g += histograms[node, at + 2 * k]
-            sum_h += histograms[node, at + 2 * k + 1]
-            left_g[k], left_h[k] = sum_g, sum_h
-        best, best_bin, best_left = np.float32(0.0), -1, 0
-        best_g = best_h = np.int64(0)
-        missing_g, missing_h = total_g - sum_g, total_h - sum_h
-        passes = 2 if (missing_g != 0) | (missing_h != 0) else 1
-        for backward in range(passes):
-            # Backward, rows that lack the value are on the left. A split there ends before the bin that XGBoost's
-            # scan has just added to the right, and the one before the first bin leaves them alone on the left.
-            add_g, add_h = (missing_g, missing_h) if backward else (np.int64(0), np.int64(0))
+        for node in range(first, first + together):
+            if not allowed[node, f]:
+                continue
+            cells = histograms[slots[node]][begin:end]
+            total_g, total_h = totals[node, 0], totals[node, 1]
+            worth, low, high, direction = node_gain[node], lower[node], upper[node], np.int64(monotone[f])
+            count = np.int64(bins[f])
+            # A bin that holds nothing offers the split of the bin before it: entry n is for the bins from the end
+            # of entry n - 1 up to its own. Forward the first of them wins, backward the last.
+            n = np.int64(-1)
+            sum_g = sum_h = np.int64(0)
             for k in range(count):
-                g, h = left_g[k] + add_g, left_h[k] + add_h
-                changes[k] = change_of(
-                    np.float64(g) * unit_g,
-                    np.float64(h) * unit_h,
-                    np.float64(total_g - g) * unit_g,
-                    np.float64(total_h - h) * unit_h,
-                    worth,
-                    low,
-                    high,
-                    direction,
-                    reg_lambda,
-                    alpha,
-                    min_child_weight,
-                    max_delta_step,
-                )
-            if not backward:
-                for k in range(count):
-                    if changes[k] > best:
-                        best, best_bin = changes[k], k
-                        best_g, best_h = left_g[k], left_h[k]
-            else:
-                # The last bin's split has no row right of it; before the first bin there is one more.
-                for k in range(count - 2, -1, -1):
-                    if changes[k] > best:
-                        best, best_bin, best_left = changes[k], k, 1
-                        best_g, best_h = left_g[k] + missing_g, left_h[k] + missing_h
-                change = change_of(
-                    np.float64(missing_g) * unit_g,
-                    np.float64(missing_h) * unit_h,
-                    np.float64(sum_g) * unit_g,
-                    np.float64(sum_h) * unit_h,
-                    worth,
-                    low,
-                    high,
-                    direction,
-                    reg_lambda,
-                    alpha,
-                    min_child_weight,
-                    max_delta_step,
-                )
-                if change > best:
-                    best, best_bin, best_left = change, -1, 1
-                    best_g, best_h = missing_g, missing_h
-        gain[node, f], bin_[node, f], default_left[node, f] = best, best_bin, best_left
-        left[node, f, 0], left[node, f, 1] = best_g, best_h
+                g, h = cells[2 * k], cells[2 * k + 1]
+                n += (k == 0) | (g != 0) | (h != 0)
+                sum_g += g
+                sum_h += h
+                left_g[n], left_h[n], ends[n] = sum_g, sum_h, k
+            entries = n + 1
+            best, best_bin, best_left = np.float32(0.0), np.int64(-1), 0
+            best_g = best_h = np.int64(0)
+            missing_g, missing_h = total_g - sum_g, total_h - sum_h
+            passes = 2 if (missing_g != 0) | (missing_h != 0) else 1
+            for backward in range(passes):
+                # Backward, rows that lack the value are on the left. A split there ends before the bin that
+                # XGBoost's scan has just added to the right, and the one before the first bin leaves them alone on
+                # the left.
+                add_g, add_h = (missing_g, missing_h) if backward else (np.int64(0), np.int64(0))
+                for k in range(entries):
+                    g, h = left_g[k] + add_g, left_h[k] + add_h
+                    changes[k] = change_of(
+                        np.float64(g) * unit_g,
+                        np.float64(h) * unit_h,
+                        np.float64(total_g - g) * unit_g,
+                        np.float64(total_h - h) * unit_h,
+                        worth,
+                        low,
+                        high,
+                        direction,
+                        reg_lambda,
+                        alpha,
+                        min_child_weight,
+                        max_delta_step,
+                    )
+                if not backward:
+                    for k in range(entries):
+                        if changes[k] > best:
+                            best, best_bin = changes[k], (ends[k - 1] + 1 if k > 0 else np.int64(0))
+                            best_g, best_h = left_g[k], left_h[k]
+                else:
+                    # The last bin's split has no row right of it, unless empty bins follow one that is earlier.
+                    for k in range(entries - 1, -1, -1):
+                        here = min(ends[k], count - 2)
+                        if changes[k] > best and (k == 0 or here > ends[k - 1]) and here >= 0:
+                            best, best_bin, best_left = changes[k], here, 1
+                            best_g, best_h = left_g[k] + missing_g, left_h[k] + missing_h
+                    # Before the first bin there is one more.
+                    change = change_of(
+                        np.float64(missing_g) * unit_g,
+                        np.float64(missing_h) * unit_h,
+                        np.float64(sum_g) * unit_g,
+                        np.float64(sum_h) * unit_h,
+                        worth,
+                        low,
+                        high,
+                        direction,
+                        reg_lambda,
+                        alpha,
+                        min_child_weight,
+                        max_delta_step,
+                    )
+                    if change > best:
+                        best, best_bin, best_left = change, np.int64(-1), 1
+                        best_g, best_h = missing_g, missing_h
+            gain[node, f], bin_[node, f], default_left[node, f] = best, best_bin, best_left
+            left[node, f, 0], left[node, f, 1] = best_g, best_h

@@ -22,7 +22,7 @@ from lepton_pipelines.boosting.binning import Binning
 from lepton_pipelines.boosting.features import FeatureSchema
 from lepton_pipelines.boosting.growing_tree import Splits
 from lepton_pipelines.boosting.metrics import metrics_of
-from lepton_pipelines.boosting.nodes import RowNodes
+from lepton_pipelines.boosting.nodes import RowNodes, number_rows
 from lepton_pipelines.boosting.objectives import Objective, objective_of
 from lepton_pipelines.boosting.quantisation import EXPONENTS, count_exponents, read_exponents
 from lepton_pipelines.boosting.rows import NOTHING
@@ -153,17 +153,17 @@ class StartTree:
             state.others = others[: count - drawn]
         else:
             drawn, state.others = count, None
-            state.rows[:count] = np.arange(count, dtype=np.int32)
+            number_rows(state.rows[:count])
         codes = shard.codes[state.name]
         state.nodes = RowNodes(state.binning, codes, state.rows[:drawn], state.scratch, shard.pool)
-        return state.nodes.count(np.zeros(1, np.int32), state.integers(self.class_index)).ravel()
+        return state.nodes.count_root(state.integers(self.class_index))
 
 
 @dataclass(frozen=True)
 class GrowNodes:
-    """Let rows follow splits and count the histograms of some of the children.
+    """Let rows follow splits and count the histogram of one child of each.
 
-    class_index: as in `StartTree`. count: int32, the nodes to count.
+    class_index: as in `StartTree`. count: int32, for each split the child to count.
     """
 
     class_index: int
@@ -173,9 +173,7 @@ class GrowNodes:
     def run(self, shard: Shard) -> Int64Array:
         """Split and count; returns int64, nodes * 2 * cells."""
         state = shard.rounds
-        nodes = state.growing
-        nodes.split(self.splits)
-        return nodes.count(self.count, state.integers(self.class_index)).ravel()
+        return state.growing.split(self.splits, self.count, state.integers(self.class_index)).ravel()
 
 
 @dataclass(frozen=True)

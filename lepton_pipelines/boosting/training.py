@@ -23,6 +23,7 @@ from lepton_pipelines.boosting.exact_sum import BOUND as EXACT_SUM_BOUND
 from lepton_pipelines.boosting.features import FeatureSchema
 from lepton_pipelines.boosting.gain import Regularisation
 from lepton_pipelines.boosting.grower import Grower, GrowthLimits, TreeRules
+from lepton_pipelines.boosting.histogram import Histograms
 from lepton_pipelines.boosting.metrics import CustomMetric, Metric, metrics_of
 from lepton_pipelines.boosting.model_file import model_of, read_model, write_model
 from lepton_pipelines.boosting.objectives import CustomFunction, max_delta_step, objective_of
@@ -206,6 +207,7 @@ class _Training:
         """Bin the rows, set their margins to where boosting starts and ask for the first gradients."""
         outputs = self.objective.outputs
         self.rows.run(BinRows(self.binning, self.features, self.train, self.evaluation))
+        self._histograms = Histograms(self.binning.cells)
         self._digest.update(self.binning.digest)
         if before is not None:
             model = read_model(before)
@@ -293,7 +295,7 @@ class _Training:
         exponents = read_exponents(self._prepared)
         scales = scale_of(exponents[0]), scale_of(exponents[1])
         share = np.float32(learning_rate) / np.float32(parameters.num_parallel_tree)
-        grower = Grower(self._rules(float(share)), self._pool)
+        grower = Grower(self._rules(float(share)), self._pool, self._histograms)
         for output in range(self.objective.outputs):
             for parallel in range(parameters.num_parallel_tree):
                 self._grow_tree(grower, scales, output, f"round {round_}/tree {output}.{parallel}")
