@@ -103,8 +103,15 @@ class GrowingTree:
         self.lower[ROOT], self.upper[ROOT] = -_LARGEST, _LARGEST
         rule = rules.regularisation
         rate = np.float32(rules.learning_rate)
-        own = (self.totals, self.root_gain, self.lower, self.upper, self._threshold, self._base_weight)
-        _weigh_root(rate, *inverse, rule.reg_lambda, rule.reg_alpha, rule.max_delta_step, *own)
+        _weigh_root(
+            *(rate, *inverse, rule.reg_lambda, rule.reg_alpha, rule.max_delta_step),
+            self.totals,
+            self.root_gain,
+            self.lower,
+            self.upper,
+            self._threshold,
+            self._base_weight,
+        )
         self._categories: dict[int, Int32Array] = {}
 
     def depth(self, node: int) -> int:

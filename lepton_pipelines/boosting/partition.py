@@ -122,7 +122,12 @@ def follow(
 
 @inlined
 def _count_row(
-    codes: NDArray[np.uint8], features: int, offsets: Int32Array, pairs: Int32Array, row: int, histogram: Int64Array
+    codes: NDArray[np.uint8],
+    features: int,
+    offsets: Int32Array,
+    pairs: Int32Array,
+    row: np.int64,
+    histogram: Int64Array,
 ) -> None:
     """Add a row's gradient and hessian to its cells."""
     gradient, hessian = np.int64(at(pairs, 2 * row)), np.int64(at(pairs, 2 * row + 1))
@@ -133,7 +138,7 @@ def _count_row(
 
 
 @inlined
-def _prefetch_row(codes: NDArray[np.uint8], features: int, pairs: Int32Array, row: int) -> None:
+def _prefetch_row(codes: NDArray[np.uint8], features: int, pairs: Int32Array, row: np.int64) -> None:
     """Ask for all that `_count_row` will read."""
     for line in range(0, features, 64):
         prefetch(codes, row * features + line)

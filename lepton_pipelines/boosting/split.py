@@ -140,8 +140,17 @@ def best_of(found: Candidates, totals: Int64Array) -> Best:
         np.empty(nodes, np.bool_),
     )
     _choose(
-        *(found.gain, found.bin, found.default_left, found.left, totals),
-        *(best.gain, best.feature, best.bin, best.default_left, best.left, best.two_sided),
+        found.gain,
+        found.bin,
+        found.default_left,
+        found.left,
+        totals,
+        best.gain,
+        best.feature,
+        best.bin,
+        best.default_left,
+        best.left,
+        best.two_sided,
     )
     return best
 
