@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lepton_pipelines.cli import data, hub, ledger, model, org
+from lepton_pipelines.cli import data, hub, ledger, market, model, org
 from lepton_pipelines.spec.errors import UserError
 
 app = typer.Typer(
@@ -169,6 +169,7 @@ def status(home: PlatformFolder = PLATFORM) -> None:
 app.add_typer(hub.app)
 app.add_typer(org.app)
 app.add_typer(ledger.app)
+app.add_typer(market.app)
 app.add_typer(model.app, name="model")
 
 

@@ -21,6 +21,7 @@ from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, INLINE, LARGES
 from lepton_pipelines.identity.certificates import Certificate
 from lepton_pipelines.identity.hub_home import AdmittedMember, HubHome
 from lepton_pipelines.identity.onboarding import read_request
+from lepton_pipelines.ledger.documents import Documents
 from lepton_pipelines.ledger.hub_ledger import HubLedger
 from lepton_pipelines.spec.errors import UserError
 
@@ -43,6 +44,7 @@ class HubServer:
         self._signer = home.signer()
         self._log = HubLog(home.folder)
         self._ledger = HubLedger(home.folder / "ledger", self._signer)
+        self._documents = Documents(home.folder / "documents")
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._runs: dict[str, LiveRun] = {}
@@ -205,6 +207,16 @@ class HubServer:
         """Take the caller's cosignature of the newest head."""
         member = self._who(context)
         return wire.LedgerCosignReply(head=_kept(lambda: self._ledger.cosign(member, request.signature), context))
+
+    def DocumentPut(self, request: wire.DocumentPutRequest, context: Any) -> wire.DocumentPutReply:  # noqa: N802
+        """Keep a document of the market for all members."""
+        self._who(context)
+        return wire.DocumentPutReply(digest=_kept(lambda: self._documents.put(request.document), context))
+
+    def DocumentGet(self, request: wire.DocumentGetRequest, context: Any) -> wire.DocumentGetReply:  # noqa: N802
+        """Give a document by its digest."""
+        self._who(context)
+        return wire.DocumentGetReply(document=_kept(lambda: self._documents.get(request.digest), context))
 
     # ---- parts ----
 

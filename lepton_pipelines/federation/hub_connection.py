@@ -137,6 +137,16 @@ class HubConnection:
         head: str = self.call("LedgerCosign", wire.LedgerCosignRequest(signature=signature)).head
         return head
 
+    def document_put(self, document: bytes) -> str:
+        """Have the hub keep a document for all members; return its digest."""
+        digest: str = self.call("DocumentPut", wire.DocumentPutRequest(document=document)).digest
+        return digest
+
+    def document_get(self, digest: str) -> bytes:
+        """Return a document from the hub; whoever asks compares its digest. Raises UserError if the hub has none."""
+        document: bytes = self.call("DocumentGet", wire.DocumentGetRequest(digest=digest)).document
+        return document
+
     def ask(self, request: Join | Say) -> Reply:
         """Say something and wait for the hub's answer, however often it takes.
 

@@ -29,6 +29,10 @@ class StorageRefused(LedgerError):  # noqa: N818
     """The disk did not take what was written: nothing was acknowledged, nothing is half there."""
 
 
+class DocumentRefused(LedgerError):  # noqa: N818
+    """A document that the ledger names by its digest is too long, missing, or was changed."""
+
+
 class ReplicaBehind(LedgerError):  # noqa: N818
     """A replica lacks entries; `size` says from where on they must be sent."""
 

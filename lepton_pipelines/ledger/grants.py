@@ -31,13 +31,14 @@ class Product:
 
 @dataclass
 class Grant:
-    """A request and what became of it. state: asked, given, refused or revoked."""
+    """A request and what became of it. state: asked, given, refused or revoked; reason: of the last two."""
 
     asked: GrantAsked
     state: str = "asked"
     given: GrantGiven | None = None
     index: int = 0
     used_by: tuple[str, ...] = ()
+    reason: str = ""
 
 
 class Grants:
@@ -97,7 +98,7 @@ class Grants:
         self._own(answer.product, answer.author.organisation)
         refused = isinstance(answer, GrantRefused)
         grant = self._grant(answer.product, answer.grant, answer.request, "asked" if refused else "given")
-        grant.state = "refused" if refused else "revoked"
+        grant.state, grant.reason = "refused" if refused else "revoked", answer.reason
 
     def use(self, used: GrantUsed, run_members: tuple[str, ...]) -> None:
         """Use a grant for a run that its holder takes part in, within the terms."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lepton_pipelines.ledger.errors import LedgerError
+from lepton_pipelines.ledger.history import History
 from lepton_pipelines.ledger.note import Note, Signer
 from lepton_pipelines.ledger.predicate import Predicate, fresh
 from lepton_pipelines.ledger.replica import Witness
@@ -37,6 +38,11 @@ class RunLedger:
         self._members = dict(members)
         self._signers = dict(signers)
         self._timeout = timeout
+
+    @property
+    def history(self) -> History:
+        """What the entries so far add up to, those of this run included."""
+        return self._sequencer.history
 
     def record(self, kind: type[Predicate], *, by: str, **fields: Any) -> int:
         """Say something in the name of a member and return the index that it has in the ledger.

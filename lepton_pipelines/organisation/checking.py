@@ -8,7 +8,9 @@ from lepton_pipelines.data.sources import open_source
 from lepton_pipelines.data.splits import SETS
 from lepton_pipelines.data.violations import Violations
 from lepton_pipelines.evaluation.score_histogram import task_of
+from lepton_pipelines.organisation.hub_record import record_of
 from lepton_pipelines.organisation.journal import Journal
+from lepton_pipelines.organisation.product_use import ProductUse
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import Organisation, check_policy
 from lepton_pipelines.spec.pipeline import Pipeline
@@ -49,6 +51,18 @@ def check_allowed(pipeline: Pipeline, organisation: Organisation, var: Path, run
     Journal.of(var, organisation.organisation).check(organisation, run_id)
 
 
+def check_product(pipeline: Pipeline, organisation: Organisation, var: Path, run_id: str) -> ProductUse | None:
+    """Refuse a run that the terms of the organisation's data product do not allow; None if its rows are no product.
+
+    Raises TermsRefused, naming the clause.
+    """
+    if organisation.product is None:
+        return None
+    use = ProductUse(pipeline, organisation, var, run_id, record_of(run_id, organisation.organisation))
+    use.begin()
+    return use
+
+
 def check_split(organisation: str, rows: dict[str, int]) -> None:
     """Refuse a split that leaves nothing to train on. rows: by set. Raises UserError."""
     if rows["train"] == 0:
@@ -61,6 +75,7 @@ def check_split(organisation: str, rows: dict[str, int]) -> None:
 def check_organisation(pipeline: Pipeline, organisation: Organisation, var: Path) -> Checked:
     """Read an organisation's rows piece by piece and check them; keep none. Raises UserError with every problem."""
     check_allowed(pipeline, organisation, var, run_id="")
+    check_product(pipeline, organisation, var, run_id="")
     name, contract = organisation.organisation, pipeline.read_contract()
     source = open_source(organisation, contract)
     found, rows = Violations(), dict.fromkeys(SETS, 0)

@@ -116,9 +116,10 @@ class HubRecord:
 
     def __init__(self, sums: HubSums, connection: HubConnection, home: OrganisationHome, pipeline: Pipeline) -> None:
         self.run, self.name, self.pipeline = sums.manifest.run, home.organisation, pipeline
+        self.home = home
         self._sums = sums
         self._members = sorted(sums.manifest.names)
-        self._manifest = sums.manifest.digest().hex()
+        self.manifest = sums.manifest.digest().hex()
         self._mine: dict[int, str] = {}
         self._claimed: dict[int, str] = {}
         self._so_far: bytes | None = None
@@ -192,7 +193,7 @@ class HubRecord:
         if run is None or run.state != "open":
             return True
         try:
-            self.ledger.record(kind, run=self.run, manifest=self._manifest, trees=run.trees, reason=reason)
+            self.ledger.record(kind, run=self.run, manifest=self.manifest, trees=run.trees, reason=reason)
         except UserError as error:
             _log.info("run %s: %s", self.run, error)
             return False
@@ -214,16 +215,16 @@ class HubRecord:
                 entries.RunOpened,
                 pipeline=self.pipeline.name,
                 members=self._members,
-                manifest=self._manifest,
+                manifest=self.manifest,
                 spec=self.pipeline.digest().hex(),
                 code_version=code_version(),
             )
         self._checkpoint(lambda history: self._run(history) is not None)
         run = self._run(self.ledger.history)
         if run is not None and run.state == "suspended" and self.speaks:
-            self._say(entries.RunResumed, manifest=self._manifest, trees=run.trees)
+            self._say(entries.RunResumed, manifest=self.manifest, trees=run.trees)
         if run is not None and self.name not in run.joined:
-            self._say(entries.RunJoined, manifest=self._manifest, dataset=opening.commitment)
+            self._say(entries.RunJoined, manifest=self.manifest, dataset=opening.commitment)
         self._checkpoint(self._all_joined)
 
     def _tree(self, number: int, model: bytes, sent: dict[str, str]) -> None:
@@ -242,7 +243,7 @@ class HubRecord:
             if not run.trees:  # an algorithm without rounds of trees: its model is one piece
                 self._say(entries.TreeFinished, tree=1, model=digest, check="passed")
             trees = max(run.trees, 1)
-            self._say(entries.RunFinished, manifest=self._manifest, trees=trees, model=digest)
+            self._say(entries.RunFinished, manifest=self.manifest, trees=trees, model=digest)
         self._checkpoint(lambda history: self._state(history) == "finished")
         run = self._run(self.ledger.history)
         if run is not None and run.model != digest_of(model):
@@ -290,7 +291,7 @@ class HubRecord:
         """Refuse what misstates this run: another manifest or spec, another model than the one that stands here."""
         predicate = entry.predicate
         if isinstance(predicate, entries.RunOpened) and predicate.run == self.run:
-            if predicate.manifest != self._manifest or predicate.spec != self.pipeline.digest().hex():
+            if predicate.manifest != self.manifest or predicate.spec != self.pipeline.digest().hex():
                 raise EntryRefused(f"run {self.run} is opened with another manifest or spec than {self.name} signed")
             if predicate.members != self._members:
                 raise EntryRefused(f"run {self.run} is opened with other members than its manifest has")

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from lepton_pipelines.identity.signing import SigningKey
 from lepton_pipelines.ledger import canonical, entries
 from lepton_pipelines.ledger.checkpoint import Checkpoint
 from lepton_pipelines.ledger.commitment import Opening, dataset_document
+from lepton_pipelines.ledger.documents import Documents
 from lepton_pipelines.ledger.errors import LedgerInUse
 from lepton_pipelines.ledger.note import Signer
 from lepton_pipelines.ledger.predicate import digest_of, disclosed
@@ -32,6 +33,8 @@ from lepton_pipelines.ledger.proof import Proof
 from lepton_pipelines.ledger.replica import Replica
 from lepton_pipelines.ledger.run_ledger import RunLedger
 from lepton_pipelines.ledger.sequencer import Sequencer
+from lepton_pipelines.market.guard import allowed
+from lepton_pipelines.market.terms import Use
 from lepton_pipelines.organisation.algorithms import uses_engine
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.outcome import code_version
@@ -42,10 +45,12 @@ from lepton_pipelines.registry.publishing import Published
 from lepton_pipelines.registry.tracking import Tracking
 from lepton_pipelines.spec.contract import Contract
 from lepton_pipelines.spec.pipeline import Pipeline
+from lepton_pipelines.spec.training import Training
 
 OPENING_FILE = "dataset-opening.json"
 MANIFEST_FILE = "manifest.json"
 PROOF_FILE = "ledger/model-published.tlog-proof"
+DOCUMENTS = "documents"
 LOG = "_log"  # no organisation is called so
 WAIT_SECONDS = 30.0  # another run in the same folder may be writing
 
@@ -86,10 +91,8 @@ def record_run(said: Said, folder: RunFolder) -> Recorded:
     Raises UserError if the ledger's files were changed or contradict each other, naming the file and the evidence.
     """
     members = sorted(said.pipeline.members)
-    with _ledger(folder.var, members) as (sequencer, replicas, signers):
-        for name in members:
-            if name not in sequencer.history.members.by_name:
-                sequencer.admit(signers[name])
+    with open_ledger(folder.var, members) as (sequencer, replicas, signers):
+        admit(sequencer, signers)
         ledger = RunLedger(sequencer, replicas, signers)
         if said.run not in sequencer.history.runs.by_id:
             _say_training(ledger, said, folder)
@@ -147,6 +150,20 @@ def opening_of(organisation: str, contract: Contract, digest: str, rows: int, fo
     return opening
 
 
+def use_of(pipeline: Pipeline, run: str) -> Use:
+    """Say what a run is, as terms of data products look at it."""
+    training = pipeline.training
+    return Use(
+        run=run,
+        members=tuple(sorted(pipeline.members)),
+        publisher=pipeline.publisher,
+        purpose=pipeline.purpose or "",
+        algorithm=training.algorithm,
+        depth=training.max_depth if isinstance(training, Training) else 1,  # one that grows no trees has no depth
+        rounds=training.rounds,
+    )
+
+
 def model_chain(model: bytes) -> list[str]:
     """Return, for every boosting round, the digest of the model so far, hex.
 
@@ -197,6 +214,7 @@ def _say_training(ledger: RunLedger, said: Said, folder: RunFolder) -> None:
     )
     for part in sorted(said.parts, key=lambda part: part.organisation):
         _say_joined(ledger, said, part, manifest, folder)
+    _say_grants(ledger, said, folder.var)
     # Another algorithm's model is one piece: the ledger has its digest as that of one tree.
     chain = model_chain(said.model) if uses_engine(pipeline) else [hashlib.sha256(said.model).hexdigest()]
     for tree, digest in enumerate(chain, 1):
@@ -231,6 +249,19 @@ def _say_joined(ledger: RunLedger, said: Said, part: PartReport, manifest: str, 
     )
 
 
+def _say_grants(ledger: RunLedger, said: Said, var: Path) -> None:
+    """Let every owner of a data product say under which grant the run used it."""
+    documents = Documents(var / "ledger" / LOG / DOCUMENTS)
+    for name, organisation in said.pipeline.read_organisations().items():
+        if organisation.product is None:
+            continue
+        product = f"{name}/{organisation.product}"
+        grant = allowed(ledger.history, documents.get, product, use_of(said.pipeline, said.run))
+        if grant is not None:
+            request = ledger.history.grants.by_id[product, grant].asked.request
+            ledger.record(entries.GrantUsed, by=name, grant=grant, product=product, request=request, run=said.run)
+
+
 def _say_model(ledger: RunLedger, said: Said) -> None:
     version = {
         "model": said.published.registered_model,
@@ -248,8 +279,15 @@ def _published(sequencer: Sequencer) -> set[tuple[str, int, str]]:
     return {(model, number, version.published.run) for (model, number), version in versions.items()}
 
 
+def admit(sequencer: Sequencer, signers: Mapping[str, Signer]) -> None:
+    """Admit those to a ledger whose keys are at hand, unless they are members."""
+    for name, signer in signers.items():
+        if name not in sequencer.history.members.by_name:
+            sequencer.admit(signer)
+
+
 @contextmanager
-def _ledger(var: Path, members: Sequence[str]) -> Iterator[tuple[Sequencer, dict[str, Replica], dict[str, Signer]]]:
+def open_ledger(var: Path, members: Sequence[str]) -> Iterator[tuple[Sequencer, dict[str, Replica], dict[str, Signer]]]:
     """Open log, replicas and keys of everybody in this process, and close them with all that was said published."""
     log, signers = _keys(var / "identity", members)
     with ExitStack() as stack:

@@ -27,13 +27,14 @@ from lepton_pipelines.data.violations import Violations
 from lepton_pipelines.organisation import progress
 from lepton_pipelines.organisation.algorithms import ToHeld, model_file, uses_engine
 from lepton_pipelines.organisation.algorithms import train as train_otherwise
-from lepton_pipelines.organisation.checking import check_allowed, check_split
+from lepton_pipelines.organisation.checking import check_allowed, check_product, check_split
 from lepton_pipelines.organisation.comparison import Compared, compare
 from lepton_pipelines.organisation.evaluating import Evaluating, ModelInUse, shared_champion
 from lepton_pipelines.organisation.folder import RunFolder, write_private
 from lepton_pipelines.organisation.hub_record import record_of
 from lepton_pipelines.organisation.journal import Journal
 from lepton_pipelines.organisation.models import first_rounds, rounds_of
+from lepton_pipelines.organisation.product_use import ProductUse
 from lepton_pipelines.organisation.recording import opening_of
 from lepton_pipelines.organisation.reports import (
     BinReport,
@@ -97,6 +98,7 @@ class OrganisationRun:
         self.boosted: Boosted | Trained
         self.model: bytes
         self.record = record_of(folder.run_id, self.name)
+        self.product: ProductUse | None = None
         self._journal = Journal.of(folder.var, self.name)
         self._tracking: Future[Tracking] | None = None
         self._resources = ExitStack()
@@ -120,6 +122,7 @@ class OrganisationRun:
         """
         self._resources.close()  # an attempt before this one
         check_allowed(self.pipeline, self.organisation, self.folder.var, self.folder.run_id)
+        self.product = check_product(self.pipeline, self.organisation, self.folder.var, self.folder.run_id)
         return self._step("ingest", self._ingest)
 
     def _ingest(self) -> IngestReport:
@@ -186,6 +189,8 @@ class OrganisationRun:
             self.record.begin(
                 opening_of(self.name, self.contract, self.digest, self.summary.total, self.own_folder.path)
             )
+        if self.product is not None:
+            self.product.say()
         return ValidateReport(
             organisation=self.name,
             checked=found.rows,
@@ -399,6 +404,8 @@ class CheckpointKeeper:
         part.own_folder.write_checkpoint(self._rounds, reached.to_bytes())
         if part.record is not None:
             part.record.tree(self._rounds, reached.model)
+        if part.product is not None:
+            part.product.check()
         if time.monotonic() - self._last < CHECKPOINT_SECONDS:
             return  # repeating the steps of a second is cheaper than sending every worker the model
         self._last = time.monotonic()

@@ -248,6 +248,11 @@ class Organisation(SpecModel):
         title="On violation",
         description="Rows that break the contract: refuse the run, or set them aside in a file at home and go on.",
     )
+    product: Name | None = Field(
+        default=None,
+        title="Data product",
+        description="Its rows are this product of its own in the market: its terms are kept, and a run needs a grant.",
+    )
     identity: Text | None = Field(
         default=None, title="Identity", description="Folder with this organisation's key and certificate."
     )

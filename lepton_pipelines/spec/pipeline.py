@@ -194,6 +194,14 @@ class Pipeline(SpecModel):
     contract: ContractSource = Field(
         title="Contract", description="File with the data contract (ODCS 3.1), or the contract itself."
     )
+    purpose: Text | None = Field(
+        default=None,
+        min_length=1,
+        max_length=120,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        title="Purpose",
+        description="What the model is for; data products from the market are granted for a purpose.",
+    )
     derived: tuple[Derived, ...] = Field(
         default=(),
         title="Derived columns",

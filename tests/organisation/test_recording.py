@@ -76,6 +76,9 @@ class Pipeline:
     def digest(self):
         return bytes(32)
 
+    def read_organisations(self):
+        return {}
+
     def read_contract(self):
         return SimpleNamespace(id="patients", agreement=lambda: bytes(range(32)))
 

@@ -1,0 +1,271 @@
+"""`lepton market`: data products on offer, who may use them for what, and what was done with them.
+
+Where: at a hub, in the name of the organisation whose keys lie in --home; or, with --as NAME, in the folder of runs in
+one process. Exit codes: 0, 1 where `compatible` finds an obstacle, 2 for a mistake or a refusal.
+"""
+
+import json
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lepton_pipelines.spec.errors import UserError
+
+if TYPE_CHECKING:
+    from lepton_pipelines.market.catalogue import Offer
+    from lepton_pipelines.market.place import Place
+
+app = typer.Typer(
+    name="market",
+    help="Offer data products, find them, ask for their use.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Home = Annotated[Path, typer.Option("--home", help="The organisation's folder with its keys; the market is its hub's.")]
+As = Annotated[
+    str | None,
+    typer.Option("--as", metavar="NAME", help="Speak for NAME in the folder --var, without a hub.", show_default=False),
+]
+Var = Annotated[Path, typer.Option("--var", help="With --as: where runs and records are kept.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
+Id = Annotated[str, typer.Argument(metavar="PRODUCT", help="OWNER/NAME.", show_default=False)]
+Number = Annotated[str, typer.Argument(metavar="GRANT", help="The request's number.", show_default=False)]
+Why = Annotated[str, typer.Option("--reason", help="Stands in the ledger for ever: no names of persons.")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day, UTC.", show_default=False)]
+HOME = Path("organisation")
+VAR = Path("var")
+
+
+@app.command()
+def publish(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", exists=True, help="The product's YAML file.")],
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+) -> None:
+    """Offer a data product, or a new version of it: contract, description and terms; never rows."""
+    from lepton_pipelines.market.dealing import publish as command
+
+    product, version, written = command(_place(home, name, var), spec)
+    typer.echo(f"{product} is on offer, version {version}" + ("" if written else ": nothing has changed"))
+
+
+@app.command()
+def withdraw(product: Id, reason: Why, home: Home = HOME, name: As = None, var: Var = VAR) -> None:
+    """Offer a product no longer."""
+    from lepton_pipelines.market.dealing import withdraw as command
+
+    command(_place(home, name, var), product, reason)
+    typer.echo(f"{product} is not on offer any more; runs that use it stop at their next tree")
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(metavar="[WORDS]", help="All of them must occur.", show_default=False)] = "",
+    domain: Annotated[str | None, typer.Option(help="Such as healthcare.", show_default=False)] = None,
+    column: Annotated[list[str] | None, typer.Option(help="A column that it has; give several.")] = None,
+    label: Annotated[str | None, typer.Option(help="What it lets predict.", show_default=False)] = None,
+    fits: Annotated[
+        Path | None, typer.Option(exists=True, help="A contract: who has rows that fit it?", show_default=False)
+    ] = None,
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+    as_json: AsJson = False,
+) -> None:
+    """Find data products."""
+    from lepton_pipelines.market.catalogue import search as command
+    from lepton_pipelines.spec.contract import read_contract
+
+    contract = None if fits is None else read_contract(fits)
+    place = _place(home, name, var)
+    found = command(place, text, domain=domain, columns=tuple(column or ()), label=label, fits=contract)
+    if as_json:
+        typer.echo(json.dumps([one.summary() for one in found]))
+        return
+    for one in found:
+        typer.echo(f"{one.id:<32} {_rows(one):>10}  {one.title}")
+    if not found:
+        typer.echo("nothing is on offer that fits")
+
+
+@app.command()
+def show(product: Id, home: Home = HOME, name: As = None, var: Var = VAR, as_json: AsJson = False) -> None:
+    """Show a product: what its rows are, its columns, its terms."""
+    from lepton_pipelines.market.catalogue import offer
+
+    found = offer(_place(home, name, var), product)
+    terms = found.terms.model_dump(mode="json", exclude_none=True)
+    if as_json:
+        columns = [column.model_dump(mode="json") for column in found.contract.columns]
+        told = {**found.summary(), "terms": terms, "columns": columns, "croissant": found.description}
+        typer.echo(json.dumps(told))
+        return
+    typer.echo(f"{found.id}, version {found.entry.terms.version}\n{found.title}\n")
+    typer.echo(f"{found.description['description']}\n")
+    typer.echo(f"rows       {_rows(found)}, contract {found.contract.id} {found.contract.version}")
+    for clause, value in terms.items():
+        typer.echo(f"terms      {clause}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    for column in found.contract.columns:
+        unit = f" in {column.unit}" if column.unit else ""
+        typer.echo(f"column     {column.name:<28} {column.role:<8} {column.kind}{unit}")
+
+
+@app.command()
+def compatible(
+    products: Annotated[list[str], typer.Argument(metavar="PRODUCT...", help="Two or more.", show_default=False)],
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether products can be trained on together, and what is in the way, column by column."""
+    from lepton_pipelines.market.catalogue import offer
+    from lepton_pipelines.market.compatibility import obstacles
+
+    place = _place(home, name, var)
+    found = obstacles({product: offer(place, product).contract for product in products})
+    if as_json:
+        told = [{"products": each.products, "column": each.column, "problem": each.problem} for each in found]
+        typer.echo(json.dumps({"compatible": not found, "obstacles": told}))
+    for each in [] if as_json else found:
+        typer.echo(f"{' and '.join(each.products)}: {each.column or 'table'}: {each.problem}")
+    if found:
+        raise typer.Exit(1)
+    if not as_json:
+        typer.echo(f"{', '.join(products)} can be trained on together")
+
+
+@app.command()
+def request(
+    product: Id,
+    purpose: Annotated[str, typer.Option(help="What for; the pipeline's purpose must be the same.")],
+    algorithm: Annotated[str | None, typer.Option(help="Only to train this.", show_default=False)] = None,
+    member: Annotated[list[str] | None, typer.Option(help="A member of the run; give all, or none.")] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="How many runs.", show_default=False)] = None,
+    until: Day = None,
+    message: Annotated[str, typer.Option(help="To the owner.")] = "",
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+) -> None:
+    """Ask a product's owner for its use; prints the request's number."""
+    from lepton_pipelines.market.dealing import Request
+    from lepton_pipelines.market.dealing import request as command
+
+    asked = Request(product, purpose, algorithm, tuple(member or ()), runs, _day(until), message)
+    typer.echo(command(_place(home, name, var), asked))
+
+
+@app.command()
+def grant(
+    product: Id,
+    number: Number,
+    runs: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default=False)] = None,
+    until: Day = None,
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+) -> None:
+    """Grant a request, for what was asked and within the product's terms."""
+    from lepton_pipelines.market.dealing import give
+
+    given = give(_place(home, name, var), product, number, runs=runs, until=_day(until))
+    limits = [f"{given.runs} runs" if given.runs else "", f"until {given.until}" if given.until else ""]
+    typer.echo(f"{given.to} may use {product} for «{given.purpose}»" + "".join(f", {each}" for each in limits if each))
+
+
+@app.command()
+def refuse(product: Id, number: Number, reason: Why, home: Home = HOME, name: As = None, var: Var = VAR) -> None:
+    """Refuse a request."""
+    from lepton_pipelines.market.dealing import refuse as command
+
+    command(_place(home, name, var), product, number, reason)
+    typer.echo(f"{number} is refused")
+
+
+@app.command()
+def revoke(product: Id, number: Number, reason: Why, home: Home = HOME, name: As = None, var: Var = VAR) -> None:
+    """Take a grant back: a run that uses it stops at its next tree."""
+    from lepton_pipelines.market.dealing import revoke as command
+
+    command(_place(home, name, var), product, number, reason)
+    typer.echo(f"{number} is revoked; a run that uses it stops at its next tree")
+
+
+@app.command()
+def usage(
+    product: Annotated[str | None, typer.Argument(metavar="[PRODUCT]", help="Unset: all.", show_default=False)] = None,
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+    as_json: AsJson = False,
+) -> None:
+    """Show who asked for what, what was answered, and which runs used it."""
+    from lepton_pipelines.market.catalogue import usage as command
+
+    told = command(_place(home, name, var), product)
+    if as_json:
+        typer.echo(json.dumps(told))
+        return
+    for one in told:
+        runs = f"{len(one['runs'])} runs: {', '.join(one['runs'])}" if one["runs"] else "no run yet"
+        why = f" ({one['reason']})" if one["reason"] else ""
+        asked = f"{one['asked_by']} for «{one['purpose']}»"
+        typer.echo(f"{one['product']:<28} {one['grant']:<12} {one['state']:<8} {asked}; {runs}{why}")
+    if not told:
+        typer.echo("nobody has asked for anything")
+
+
+@app.command()
+def pull(
+    product: Id,
+    to: Annotated[Path | None, typer.Option(help="Copy it here, too.", show_default=False)] = None,
+    licence: Annotated[str | None, typer.Option(help="Refuse any other licence than this.", show_default=False)] = None,
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+) -> None:
+    """Fetch a shareable product's rows, with their digest and licence checked; kept, so that it is fetched once."""
+    from lepton_pipelines.data.storage import open_filesystem, plain_errors
+    from lepton_pipelines.market.catalogue import offer
+    from lepton_pipelines.market.shared_rows import fetch
+    from lepton_pipelines.spec.organisation import Storage
+
+    found = offer(_place(home, name, var), product)
+
+    def opened(url: str) -> Any:
+        filesystem, path = open_filesystem(url, Storage())
+        return filesystem.open(path, "rb")
+
+    cache = (var if name else home) / "products"
+    with plain_errors(product, product, Storage()):
+        path = fetch(found, cache, opened, licence=licence, to=to)
+    typer.echo(path)
+
+
+def _place(home: Path, name: str | None, var: Path) -> "Place":
+    """Return where the market is held: in a folder with --as, else at the hub of the organisation in --home."""
+    from lepton_pipelines.identity.organisation_home import OrganisationHome
+    from lepton_pipelines.organisation.market_place import HubMarket, LocalMarket
+
+    if name is not None:
+        return LocalMarket(var, name)
+    if not (home / "organisation.json").exists():
+        raise UserError(
+            f"{home} holds no organisation's keys. Name the folder with --home, or speak in the folder of runs in one "
+            "process: --as NAME --var FOLDER"
+        )
+    return HubMarket(OrganisationHome(home))
+
+
+def _rows(one: "Offer") -> str:
+    rows = one.entry.terms.rows
+    return "untold" if rows is None else f"{rows:,}"
+
+
+def _day(moment: datetime | None) -> date | None:
+    return None if moment is None else moment.date()
