@@ -212,7 +212,7 @@ def usage(
         typer.echo(json.dumps(told))
         return
     for one in told:
-        runs = f"{len(one['runs'])} runs: {', '.join(one['runs'])}" if one["runs"] else "no run yet"
+        runs = f"used by {', '.join(one['runs'])}" if one["runs"] else "not used yet"
         why = f" ({one['reason']})" if one["reason"] else ""
         asked = f"{one['asked_by']} for «{one['purpose']}»"
         typer.echo(f"{one['product']:<28} {one['grant']:<12} {one['state']:<8} {asked}; {runs}{why}")
