@@ -10,6 +10,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.at_a_hub import retrain_at_hub
 from flows.organisation_run import organisation_run
 from lepton_pipelines.evaluation.result import Evaluation
 from lepton_pipelines.federation.in_process import InProcessFederation
@@ -42,18 +43,28 @@ def _run_name() -> str:
 
 
 @flow(name="federated-retrain", flow_run_name=_run_name, persist_result=False)
-def federated_retrain(pipeline: Pipeline, var: Path = Path("var"), run: str | None = None) -> Evaluation:
+def federated_retrain(
+    pipeline: Pipeline,
+    var: Path = Path("var"),
+    run: str | None = None,
+    organisation: Path | None = None,
+    home: Path | None = None,
+) -> Evaluation:
     """Train one model over all organisations, hold it against the champion, and register it.
 
     Args:
         pipeline: What is trained, by whom, and what the model must reach.
         var: Where runs, models and records are kept.
         run: Go on with this run at its last tree; empty for a new one.
+        organisation: With a hub, this organisation's own file; the others run their parts themselves.
+        home: With a hub, the folder with this organisation's keys; empty for the one in its file, or ./organisation.
     """
     folder = RunFolder(var, run or new_run_id())
     check_spec(pipeline)
-    organisations = pipeline.read_organisations()
     check_writable(var)
+    if pipeline.federation != "in-process":
+        return retrain_at_hub(pipeline, folder, organisation, home)
+    organisations = pipeline.read_organisations()
     publisher = organisations[pipeline.publisher]
     tracking = open_tracking(publisher.tracking.mlflow, folder=var.absolute())
     began = time.perf_counter()
@@ -69,7 +80,7 @@ def federated_retrain(pipeline: Pipeline, var: Path = Path("var"), run: str | No
     model = (folder.of(pipeline.publisher).path / model_file(pipeline)).read_bytes()
     results = tasks.gates(pipeline, parts[0], model)
     published, decision = tasks.publish(pipeline, parts, model, results, tracking, publisher.tracking.experiment)
-    seconds = {**_seconds(parts[0]), "whole run": time.perf_counter() - began}
+    seconds = {**parts[0].seconds(), "whole run": time.perf_counter() - began}
     return tasks.record(pipeline, parts, model, results, published, decision, folder, tracking, seconds)
 
 
@@ -130,15 +141,3 @@ def _files(pipeline: Pipeline) -> dict[str, Path]:
         f"{pipeline.name}: federation is a hub, where every organisation starts its own part. "
         "For a run in one process write federation: in-process."
     )
-
-
-def _seconds(part: PartReport) -> dict[str, float]:
-    reports = {
-        "ingest": part.ingest,
-        "validate": part.validated,
-        "bin": part.binned,
-        "train": part.trained,
-        "compare": part.compared,
-        "evaluate": part.evaluated,
-    }
-    return {stage: report.seconds for stage, report in reports.items() if report is not None}

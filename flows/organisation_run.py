@@ -1,5 +1,6 @@
 """One organisation's part of a run: ingest → validate → bin → train → compare → evaluate."""
 
+import hashlib
 from pathlib import Path
 
 from prefect import flow
@@ -26,7 +27,9 @@ def organisation_run(organisation: str, run: str, pipeline: Pipeline, file: Path
         share: How many organisations share this machine's cores.
     """
     with join(run, organisation) as sums:
-        part = OrganisationRun(pipeline, read_organisation(file), sums, RunFolder(var, run), share=share)
+        part = OrganisationRun(
+            pipeline, read_organisation(file), sums, RunFolder(var, run), share=share, repeats=sums.repeats
+        )
         try:
             tasks.ingest(part)
             tasks.validate(part)
@@ -35,6 +38,7 @@ def organisation_run(organisation: str, run: str, pipeline: Pipeline, file: Path
             if pipeline.comparison.alone or pipeline.comparison.pooled:
                 tasks.compare(part)
             tasks.evaluate(part)
+            sums.finish(hashlib.sha256(part.model).digest())
             return part.report()
         finally:
             part.close()

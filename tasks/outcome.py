@@ -76,3 +76,29 @@ def record(
     attach_proof(recorded, published, tracking)
     show_results(evaluation, report, published.address)
     return evaluation
+
+
+@task(
+    name="record",
+    task_run_name="record",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def record_at_home(
+    pipeline: Pipeline,
+    part: PartReport,
+    results: list[GateResult],
+    registered: tuple[Published, Decision] | None,
+    folder: RunFolder,
+    tracking: Tracking | None,
+    seconds: Mapping[str, float],
+) -> Evaluation:
+    """Write one organisation's report of a run at a hub. registered, tracking: the publisher's; None at the others."""
+    published, decision = registered or (None, None)
+    evaluation = assemble(pipeline, part, results, published, decision, seconds, folder)
+    report = write_record(folder, evaluation, published, tracking)
+    show_results(evaluation, report, f"registered by {pipeline.publisher}" if published is None else published.address)
+    return evaluation

@@ -52,12 +52,22 @@ def run(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with this run at its last tree.", show_default=False)
     ] = None,
+    organisation: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, help="With a hub: this organisation's own file (NAME.yaml beside SPEC).", show_default=False
+        ),
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="With a hub: the folder with this organisation's keys (organisation).", show_default=False),
+    ] = None,
     var: Folder = Path("var"),
 ) -> None:
-    """Train, evaluate and register a model once, with everybody in this process."""
+    """Train, evaluate and register a model once: everybody in this process, or with the others through the hub."""
     from lepton_pipelines.cli import run as command
 
-    command.run(spec, resume=resume, var=var)
+    command.run(spec, resume=resume, var=var, organisation=organisation, home=home)
 
 
 @app.command()

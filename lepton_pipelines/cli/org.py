@@ -1,9 +1,5 @@
 """`lepton org`: an organisation's keys, its hub, and its part in runs that others propose."""
 
-import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +8,7 @@ import typer
 from lepton_pipelines.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from lepton_pipelines.federation.hub_connection import HubConnection
-    from lepton_pipelines.federation.manifest import Manifest
     from lepton_pipelines.federation.wire import federation_pb2 as wire
-    from lepton_pipelines.identity.organisation_home import OrganisationHome
-    from lepton_pipelines.spec.pipeline import Pipeline
 
 app = typer.Typer(name="org", help="Be an organisation: keys, hub, runs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -100,16 +92,18 @@ def propose(
     run: Annotated[str | None, typer.Option(help="The run's id; drawn if not given.", show_default=False)] = None,
     home: Home = HOME,
 ) -> None:
-    """Invite the pipeline's organisations to a run at the hub."""
+    """Invite the pipeline's organisations to a run; this one's part is done by serve, or by `lepton org run`."""
+    import datetime as dt
     import secrets
 
+    from lepton_pipelines.federation.proposal import hub_of, proposed_manifest
     from lepton_pipelines.federation.runs import propose as propose_to_hub
     from lepton_pipelines.identity.organisation_home import OrganisationHome
     from lepton_pipelines.spec.pipeline import read_pipeline
 
-    mine = OrganisationHome(home)
-    run_id = run or f"r-{secrets.token_hex(4)}"
-    propose_to_hub(_manifest(read_pipeline(pipeline), mine, run_id), mine)
+    mine, spec = OrganisationHome(home), read_pipeline(pipeline)
+    run_id = run or f"{dt.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    propose_to_hub(proposed_manifest(spec, mine, run_id), mine, address=hub_of(spec).hub)
     typer.echo(run_id)
 
 
@@ -120,39 +114,21 @@ def run(
     organisation: Annotated[Path, typer.Option(exists=True, help="This organisation's own file.")],
     home: Home = HOME,
     var: Var = Path("var"),
+    by: Annotated[str, typer.Option(hidden=True)] = "run",
 ) -> None:
-    """Do this organisation's part of a run: check it against the policy, sign it, train with the others."""
-    import hashlib
-    import logging
-
-    from lepton_pipelines.federation.runs import connect
+    """Do this organisation's part of a run that was proposed: check it against the policy, sign it, train."""
+    from lepton_pipelines.cli.at_hub import run_at_hub
+    from lepton_pipelines.cli.embedded import quieten
+    from lepton_pipelines.federation.proposal import hub_of
+    from lepton_pipelines.federation.runs import is_known
     from lepton_pipelines.identity.organisation_home import OrganisationHome
-    from lepton_pipelines.organisation.folder import RunFolder
-    from lepton_pipelines.organisation.hub_record import recorded_run
-    from lepton_pipelines.organisation.run import OrganisationRun
-    from lepton_pipelines.spec.organisation import read_organisation
     from lepton_pipelines.spec.pipeline import read_pipeline
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    spec, own = read_pipeline(pipeline), read_organisation(organisation)
-    mine = OrganisationHome(home)
-    with (
-        connect(run_id, mine, policy=own.policy, spec=spec.digest()) as sums,
-        recorded_run(sums, mine, spec, mine.admission().address),
-    ):
-        sums.wait_until_ready()
-        part = OrganisationRun(spec, own, sums, RunFolder(var, run_id))
-        try:
-            part.ingest()
-            part.validate()
-            part.bin()
-            part.train()
-            part.evaluate()
-            sums.finish(hashlib.sha256(part.model).digest())
-        finally:
-            part.close()
-    digest = hashlib.sha256(part.model).hexdigest()
-    typer.echo(f"{own.organisation}: run {run_id} is finished, model {digest[:16]}…")
+    quieten()
+    spec = read_pipeline(pipeline)
+    if not is_known(run_id, OrganisationHome(home), address=hub_of(spec).hub):
+        raise UserError(f"the hub at {hub_of(spec).hub} has no run {run_id} that this organisation is invited to.")
+    run_at_hub(spec, spec=pipeline, organisation=organisation, home=home, run_id=run_id, var=var, by=by)
 
 
 @app.command()
@@ -166,40 +142,9 @@ def serve(
 
     Only pipelines that stand here are run, found by their digests: nothing that a hub sends is executed.
     """
-    from lepton_pipelines.federation.hub_connection import HubConnection
-    from lepton_pipelines.identity.organisation_home import OrganisationHome
-    from lepton_pipelines.spec.pipeline import read_pipeline
+    from lepton_pipelines.cli.serving import Serving
 
-    known = {read_pipeline(path).digest().hex(): path for path in pipeline}
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    mine = OrganisationHome(home)
-    typer.echo(f"{mine.organisation} waits for invitations at {mine.admission().address}")
-    parts: dict[str, subprocess.Popen[bytes]] = {}
-    refused: set[str] = set()
-    while not stopped.is_set():
-        connection = HubConnection(mine.credentials())
-        try:
-            _renew_in_time(mine.credentials().expires.timestamp(), connection, home)
-            while not stopped.is_set():
-                for invitation in connection.invitations(wait=5.0):
-                    if invitation.run in parts or invitation.run in refused:
-                        stopped.wait(1.0)
-                        continue
-                    path = _known_pipeline(invitation, known)
-                    if path is None:
-                        refused.add(invitation.run)
-                        typer.echo(f"refused run {invitation.run}: its pipeline does not stand here")
-                        continue
-                    parts[invitation.run] = _start(invitation.run, path, organisation, home, var)
-                _reap(parts)
-        finally:
-            connection.close()
-    for part in parts.values():
-        part.terminate()
-    for part in parts.values():
-        part.wait(timeout=60)
+    Serving(organisation, pipeline, home, var).until_stopped()
 
 
 @app.command()
@@ -225,76 +170,6 @@ def status(home: Home = HOME) -> None:
     for run_id, at, reason in history.refusals():
         typer.echo(f"  {dt.datetime.fromtimestamp(at):%Y-%m-%d %H:%M} refused {run_id}: {reason}")
     history.close()
-
-
-def _manifest(pipeline: "Pipeline", mine: "OrganisationHome", run_id: str) -> "Manifest":
-    """Say what every member is to sign, from the pipeline and the keys that were compared here."""
-    import time
-
-    from lepton_pipelines import __version__
-    from lepton_pipelines.federation.manifest import Manifest, Member
-
-    keys = {**mine.trusted(), mine.organisation: mine.signer().public}
-    strangers = [name for name in pipeline.members if name not in keys]
-    if strangers:
-        raise UserError(
-            [
-                f"{name}'s key was never compared here: ask {name} for its request file and its fingerprint, then run "
-                f"lepton org trust {name}.request"
-                for name in strangers
-            ]
-        )
-    training = pipeline.training.model_dump()
-    limits = {name: training.get(name) for name in ("max_depth", "rounds", "max_bin")}
-    return Manifest(
-        run=run_id,
-        pipeline=pipeline.name,
-        hub=mine.admission().hub_key,
-        members=tuple(
-            Member(name=name, key=keys[name].hex(), product=f"{name}/{pipeline.name}")
-            for name in sorted(pipeline.members)
-        ),
-        spec=pipeline.digest().hex(),
-        contract=pipeline.read_contract().agreement().hex(),
-        code=__version__,
-        parameters={name: value for name, value in limits.items() if isinstance(value, int)},
-        allow_two_parties=pipeline.allow_two_parties,
-        created=int(time.time()),
-    )
-
-
-def _known_pipeline(invitation: "wire.RunStatus", known: dict[str, Path]) -> Path | None:
-    from lepton_pipelines.federation.manifest import read_manifest
-
-    return known.get(read_manifest(invitation.manifest).spec)
-
-
-def _start(run_id: str, pipeline: Path, organisation: Path, home: Path, var: Path) -> subprocess.Popen[bytes]:
-    typer.echo(f"takes part in run {run_id}")
-    command = [sys.executable, "-c", "from lepton_pipelines.cli import main; main()", "org", "run", run_id]
-    for option, path in {"pipeline": pipeline, "organisation": organisation, "home": home, "var": var}.items():
-        command += [f"--{option}", str(path)]
-    return subprocess.Popen(command)
-
-
-def _reap(parts: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Say how parts ended; a run that was not finished can be resumed by hand."""
-    for run_id, part in list(parts.items()):
-        code = part.poll()
-        if code is not None:
-            typer.echo(f"run {run_id} ended with code {code}")
-            del parts[run_id]
-
-
-def _renew_in_time(expires: float, connection: "HubConnection", home: Path) -> None:
-    """Fetch a new certificate when a third of the longest lifetime is left."""
-    import time
-
-    from lepton_pipelines.identity.organisation_home import OrganisationHome
-
-    if expires - time.time() < 30 * 86400:
-        mine = OrganisationHome(home)
-        mine.renew(connection.renew(mine.request().model_dump_json().encode()))
 
 
 def _where(one: "wire.RunStatus") -> str:

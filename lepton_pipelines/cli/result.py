@@ -18,10 +18,13 @@ SHOWN = {
 }
 
 
-def show(console: Console, evaluation: Evaluation, *, report: Path, tracking: Tracking, noun: str, plural: str) -> None:
+def show(
+    console: Console, evaluation: Evaluation, *, report: Path, tracking: Tracking | None, noun: str, plural: str
+) -> None:
     """Print a run's outcome.
 
-    tracking: where the model was registered. noun, plural: what members and rows are called.
+    tracking: where the model was registered; None if another organisation registers it. noun,
+    plural: what members and rows are called.
     """
     console.print()
     console.print(comparison_table(evaluation, noun, plural))
@@ -38,7 +41,7 @@ def show(console: Console, evaluation: Evaluation, *, report: Path, tracking: Tr
     if told is not None:
         console.print(f"  registry  {told.model} {told.decision}", soft_wrap=True)
     console.print(f"  report    {report}", soft_wrap=True)
-    if told is not None:
+    if told is not None and tracking is not None:
         # What is not served by the champion's name is served by its number: a first model that failed its gates.
         champion = told.alias == CHAMPION or evaluation.champion is not None
         selector = f"@{CHAMPION}" if champion else f"/{told.version}"

@@ -1,4 +1,4 @@
-"""`lepton run`: one run, with everybody in this process, followed on the screen."""
+"""`lepton run`: one run, followed on the screen; here with everybody in this process, `at_hub` with a hub."""
 
 import tempfile
 from collections.abc import Iterator
@@ -26,8 +26,20 @@ LOG_FILE = "log.txt"
 DELIVER_SECONDS = 10.0
 
 
-def run(spec: Path | None, *, resume: str | None, var: Path, noun: str = "organisation", plural: str = "rows") -> None:
-    """Read the spec, run it, and print what came of it. noun, plural: what members and rows are called."""
+def run(
+    spec: Path | None,
+    *,
+    resume: str | None,
+    var: Path,
+    organisation: Path | None = None,
+    home: Path | None = None,
+    noun: str = "organisation",
+    plural: str = "rows",
+) -> None:
+    """Read the spec, run it, and print what came of it. noun, plural: what members and rows are called.
+
+    organisation, home: with a hub, this organisation's own file and the folder with its keys.
+    """
     if resume is not None and spec is None:
         spec = spec_of(var, resume)
     if spec is None or (resume is not None and spec != spec_of(var, resume)):
@@ -37,6 +49,15 @@ def run(spec: Path | None, *, resume: str | None, var: Path, noun: str = "organi
 
     pipeline = read_pipeline(spec)
     pipeline.read_contract()
+    if pipeline.federation != "in-process":
+        from lepton_pipelines.cli.at_hub import run_at_hub
+
+        run_at_hub(pipeline, spec=spec, organisation=organisation, home=home, run_id=resume, var=var)
+        return
+    if organisation is not None or home is not None:
+        raise UserError(
+            f"{spec}: federation is in-process, where --organisation and --home say nothing. Leave them out."
+        )
     organisations = pipeline.read_organisations()
     with embedded_api() as log:
         from rich.console import Console

@@ -64,8 +64,8 @@ def slot_of(envelope: wire.Envelope) -> Slot:
 
 
 _AUTHENTICATED_OTHERWISE = (wire.KIND_UPLOAD, wire.KIND_FORM)
-"""An upload's digest is signed for again, by its own member, in the transcript, and nothing is done on its word before
-that; a form carries an authenticator that the hub cannot make. Their signatures are kept as evidence."""
+"""The digest of a long upload is signed again, by its own member, in the transcript, and nothing is done on its word
+before that; a form carries an authenticator that the hub cannot make. Their signatures are kept as evidence."""
 
 
 def check_all(
@@ -75,10 +75,12 @@ def check_all(
     slot: Slot,
     keys: Mapping[str, bytes],
     verify: Verify = verified,
+    each: bool = False,
 ) -> dict[str, wire.Envelope]:
     """Take exactly one genuine statement of each member for this slot.
 
-    keys: the members' public keys, as pinned in the manifest.
+    keys: the members' public keys, as pinned in the manifest. each: verify every signature, also where another one
+    would vouch later.
     Raises Untrusted, saying who is missing, who is not a member, or whose statement is not his.
     """
     found: dict[str, wire.Envelope] = {}
@@ -93,9 +95,8 @@ def check_all(
                 f"{envelope.number} of epoch {envelope.epoch} in {envelope.run}, not {slot.step} {slot.number} "
                 f"of epoch {slot.epoch}"
             )
-        genuine = slot.kind in _AUTHENTICATED_OTHERWISE or verify(
-            keys[envelope.member], envelope.signature, statement(envelope)
-        )
+        otherwise = slot.kind in _AUTHENTICATED_OTHERWISE and not each
+        genuine = otherwise or verify(keys[envelope.member], envelope.signature, statement(envelope))
         if not genuine:
             raise Untrusted(f"{envelope.member} did not sign the {slot.step} that the hub shows in its name")
         found[envelope.member] = envelope

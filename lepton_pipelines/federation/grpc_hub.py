@@ -13,7 +13,7 @@ import grpc
 
 from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import Slot, slot_of
-from lepton_pipelines.federation.hub import ABORTED, FINISHED, INVITING, Answer, HubRun, Output
+from lepton_pipelines.federation.hub import ABORTED, FINISHED, Answer, HubRun, Output
 from lepton_pipelines.federation.hub_log import HubLog
 from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol, read_manifest
 from lepton_pipelines.federation.wire import federation_pb2 as wire
@@ -141,13 +141,13 @@ class HubServer:
         return known.status(member)
 
     def List(self, request: wire.ListRequest, context: Any) -> wire.ListReply:  # noqa: N802
-        """Return the runs that the caller is a member of; waits for an invitation if there is none."""
+        """Return the runs that the caller is a member of; if asked for those under way, wait for one."""
         member = self._who(context)
         end = self._clock() + min(request.wait_milliseconds / 1000, _LONGEST_WAIT)
         while True:
             with self._changed:
                 runs = [live for live in self._runs.values() if member in live.machine.manifest.names]
-                found = [live for live in runs if not request.invitations_only or live.invites(member)]
+                found = [live for live in runs if not request.under_way_only or live.is_under_way()]
                 if found or self._clock() >= end or self._stopping.is_set():
                     break
                 self._changed.wait(max(end - self._clock(), 0.01))
@@ -332,9 +332,9 @@ class LiveRun:
                 for one in waiting:
                     one.event.set()
 
-    def invites(self, member: str) -> bool:
-        """Whether the member has not yet signed this run's manifest."""
-        return self.machine.state == INVITING and member not in self.machine.signed()
+    def is_under_way(self) -> bool:
+        """Whether the run still invites, runs, or can be resumed."""
+        return self.machine.state not in (ABORTED, FINISHED)
 
     def put_chunk(self, member: str, request: wire.PutChunkRequest) -> wire.PutChunkReply:
         """Take a piece of a vector that was announced with just this size."""

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from lepton_pipelines.sums import Int64Array, SumAborted, Traffic
 _log = logging.getLogger("lepton.federation")
 _SIGN_OF_LIFE = 5.0
 _UPLOADS_KEPT = 4096  # sums whose uploads' digests are held for `sent`
+_FIRST_TOLD = 10.0  # seconds of waiting that are nothing special
 
 
 class RunSuspended(SumAborted):
@@ -33,17 +34,28 @@ class RunSuspended(SumAborted):
 class HubSums:
     """One member's `Sums` in a run at a hub.
 
-    connection: to the hub; closed with the sums. folder: where the run's journal is kept.
+    connection: to the hub; closed with the sums. folder: where the run's journal is kept. tell: is told in a sentence
+    whom the run waits for, first after ten seconds and then ever more seldom.
     As a context manager it ends the run for everyone when its block ends with an error of its own.
     """
 
+    repeats = True  # a part that is started again repeats its sums: it must put the same numbers into them
+
     def __init__(
-        self, connection: HubConnection, manifest: Manifest, organisation: str, signer: Signer, folder: Path
+        self,
+        connection: HubConnection,
+        manifest: Manifest,
+        organisation: str,
+        signer: Signer,
+        folder: Path,
+        *,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.traffic = Traffic()
         self.member = organisation
         self.manifest = manifest
         self._connection = connection
+        self._tell = tell or _log.info
         self._journal = RunJournal(folder)
         self._machine = Member(organisation, manifest, signer, draw=os.urandom, journal=self._journal)
         self._changed = threading.Condition()
@@ -70,11 +82,13 @@ class HubSums:
     def wait_until_ready(self, timeout: float | None = None) -> int:
         """Wait until every member is here; return up to which sum all of them hold the totals.
 
-        A checkpoint may be used if it was taken when no more sums than that were finished. Raises SumAborted if the
-        run ends first, TimeoutError if the time is over.
+        A checkpoint may be used if it was taken when no more sums than that were finished. If the others have ended
+        the run while this member was away, all that it still needs is on its own disk. Raises SumAborted if the run
+        ends first, TimeoutError if the time is over.
         """
+        machine = self._machine
         with self._changed:
-            if not self._changed.wait_for(lambda: self._machine.ready or self._over(), timeout):
+            if not self._changed.wait_for(lambda: machine.ready or machine.ended_without_us or self._over(), timeout):
                 raise TimeoutError(f"run {self.manifest.run}: not every member came within {timeout:.0f} s")
             self._raise_if_stopped()
             return self._machine.floor if self._machine.floor is not None else self._journal.done
@@ -147,7 +161,8 @@ class HubSums:
     def abort(self, reason: str) -> None:
         """End the run for every member, with a signed reason."""
         with self._changed:
-            self._act(self._machine.abort(f"{self.member}: {reason}"))
+            said = reason if reason.startswith(f"{self.member}: ") else f"{self.member}: {reason}"
+            self._act(self._machine.abort(said))
 
     def status(self) -> wire.RunStatus:
         """Where the run stands: who is here, who is late, at which step."""
@@ -175,7 +190,7 @@ class HubSums:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, Exception) and not isinstance(error, SumAborted) and not self._over():
-            self.abort(f"{type(error).__name__}: {error}")
+            self.abort(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
         self.close()
 
     # ---- between the machine and the world ----
@@ -269,7 +284,8 @@ class HubSums:
             self._act([Stop(reason)])
 
     def _show_life(self) -> None:
-        """Tell the hub that this member lives while it computes, and hear of an end of the run early."""
+        """Tell the hub that this member lives while it computes, hear of an end early, and say who is late."""
+        told, pause = time.monotonic(), _FIRST_TOLD
         while True:
             with self._changed:
                 if self._changed.wait_for(self._over, _SIGN_OF_LIFE):
@@ -278,18 +294,28 @@ class HubSums:
                 status = self._connection.look(self.manifest.run)
             except (Closed, ConnectionLost, UserError):
                 return  # the call that waits for a sum says it
-            if status.missing and status.status == "running":
-                late = {name: status.seconds_since_seen.get(name, 0.0) for name in status.missing}
-                slow = ", ".join(f"{name} (last seen {seconds:.0f} s ago)" for name, seconds in sorted(late.items()))
-                if max(late.values()) > _SIGN_OF_LIFE:
-                    _log.info(
-                        "sum %d: waiting for %s. Grace time ends in %.0f s; then the run is suspended and can be "
-                        "resumed with: lepton run --resume %s",
-                        status.number,
-                        slow,
-                        status.seconds_left,
-                        self.manifest.run,
-                    )
+            late = [name for name in status.missing if name != self.member]
+            if not late or self.member in status.missing:
+                told, pause = time.monotonic(), _FIRST_TOLD
+            elif time.monotonic() - told >= pause:
+                told, pause = time.monotonic(), 2 * pause
+                self._tell(whom_it_waits_for(status, late))
+
+
+def whom_it_waits_for(status: wire.RunStatus, late: Sequence[str]) -> str:
+    """Say in a sentence whom a run waits for, and until when. late: members."""
+    if status.status == "inviting":
+        return f"waiting for {', '.join(late)} to accept the invitation to run {status.run}"
+    seen = {name: status.seconds_since_seen.get(name) for name in late}
+    who = ", ".join(
+        f"{name} (not seen yet)" if ago is None else f"{name} (last seen {ago:.0f} s ago)" for name, ago in seen.items()
+    )
+    if status.status != "running":
+        return f"run {status.run} is suspended: waiting for {who}"
+    return (
+        f"sum {status.number}: waiting for {who}. Grace time ends in {status.seconds_left:.0f} s; then the run is "
+        f"suspended and can be resumed with: lepton run --resume {status.run}"
+    )
 
 
 class PendingHubSum:

@@ -12,7 +12,7 @@ its id and not its digest, or a daily refresh would get round them (docs/securit
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,13 +108,13 @@ def check_invitation(
     hub_key: bytes,
     policy: Policy,
     history: RunHistory,
-    spec: bytes | None = None,
+    further: Sequence[str] = (),
     now: float | None = None,
 ) -> None:
     """Refuse an invitation that the organisation's own rules do not allow, and note why.
 
     keys: public keys, its own and those of members whose fingerprints were compared. hub_key: of the hub that was
-    accepted. spec: digest of the organisation's own copy of the pipeline, if it has one.
+    accepted. further: other reasons to refuse it, such as that it is not the pipeline that stands here.
     Raises UserError with every reason.
     """
     moment = now or time.time()
@@ -123,9 +123,8 @@ def check_invitation(
         *_identity(manifest, organisation, keys, hub_key),
         *_against_policy(manifest, organisation, policy, earlier, moment),
         *_against_members(manifest, organisation, earlier),
+        *further,
     ]
-    if spec is not None and spec.hex() != manifest.spec:
-        reasons.append("its specification is not the one that stands here: compare the two pipeline files")
     if reasons:
         message = f"{organisation} refuses run {manifest.run}: " + "; ".join(reasons) + "."
         history.refused(manifest, message, now=moment)

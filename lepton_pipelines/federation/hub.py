@@ -44,6 +44,7 @@ class Keep:
     epoch: int = 0
     incarnations: Mapping[str, bytes] = field(default_factory=dict)
     evidence: bool = False
+    data: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,11 @@ class HubRun:
     # ---- restart ----
 
     def restore(self, kept: Iterable[Keep]) -> None:
-        """Take up what the log holds, in its order. Masked vectors are not in it: members send them again."""
+        """Take up what the log holds, in its order.
+
+        Masked vectors are in it where they are small; members send the others again.
+        """
+        vectors: dict[Slot, dict[str, bytes]] = {}
         for record in kept:
             if record.envelope is None:
                 self.state, self.epoch = record.state, record.epoch
@@ -107,6 +112,12 @@ class HubRun:
             elif not record.evidence:
                 self._slots.setdefault(slot_of(envelope), {})[envelope.member] = envelope
                 self._note_done(envelope)
+                if record.data:
+                    vectors.setdefault(slot_of(envelope), {})[envelope.member] = record.data
+        for slot, data in vectors.items():
+            if slot.epoch == self.epoch and slot in self._slots and self.state not in (ABORTED, FINISHED):
+                self._data[slot.number] = dict(data)
+                self._complete(slot)
 
     # ---- what members say ----
 
@@ -173,7 +184,8 @@ class HubRun:
         if mine is None:
             self._slots.setdefault(slot, {})[member] = envelope
             self._note_done(envelope)
-            outputs.append(Keep(self.manifest.run, envelope))
+            small = self.manifest.dimensions.travels_whole(len(self.manifest.names), len(request.data))
+            outputs.append(Keep(self.manifest.run, envelope, data=bytes(request.data) if small else b""))
             outputs += self._drop_finished()
         if slot.kind == wire.KIND_UPLOAD and slot.number not in self._answers and not again:
             self._data.setdefault(slot.number, {})[member] = request.data
@@ -313,9 +325,13 @@ class HubRun:
             data = self._data.get(slot.number, {})
             if len(data) == len(self.manifest.names):
                 upload = wire.Upload.FromString(next(iter(self._slots[slot].values())).body)
-                layout = packed_layout(upload.cells, upload.width)
-                total = add_up([unpack(data[name], layout) for name in self.manifest.names])
-                self._answers[slot.number] = pack(total, layout)
+                vectors = [data[name] for name in self.manifest.names]
+                if self.manifest.dimensions.travels_whole(len(vectors), upload.size):
+                    self._answers[slot.number] = b"".join(vectors)
+                else:
+                    layout = packed_layout(upload.cells, upload.width)
+                    total = add_up([unpack(vector, layout) for vector in vectors])
+                    self._answers[slot.number] = pack(total, layout)
                 del self._data[slot.number]
         return []
 

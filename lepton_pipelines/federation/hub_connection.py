@@ -36,7 +36,7 @@ _OPTIONS = [
 ]
 
 
-class ConnectionLost(Exception):  # noqa: N818 - says what happened
+class ConnectionLost(UserError):  # noqa: N818 - says what happened
     """The hub was not reached for longer than the grace time, or refused the connection. The message says which."""
 
 
@@ -94,9 +94,9 @@ class HubConnection:
         status: wire.RunStatus = self.call("Propose", wire.ProposeRequest(manifest=manifest.encoded()))
         return status
 
-    def invitations(self, *, wait: float = 0.0) -> list[wire.RunStatus]:
-        """Return runs whose manifest this organisation has not signed yet; wait for one if there is none."""
-        request = wire.ListRequest(invitations_only=True, wait_milliseconds=int(wait * 1000))
+    def runs_under_way(self, *, wait: float = 0.0) -> list[wire.RunStatus]:
+        """Return runs of this organisation that are not over, invitations included; wait for one if there is none."""
+        request = wire.ListRequest(under_way_only=True, wait_milliseconds=int(wait * 1000))
         return list(self.call("List", request, timeout=wait + 15).runs)
 
     def runs(self) -> list[wire.RunStatus]:
@@ -216,7 +216,7 @@ class HubConnection:
         silent = time.monotonic() - self.last_answer
         if silent > self.patience:
             raise ConnectionLost(
-                f"the hub at {self.address} was not reached for {silent:.0f} s ({details or code.name}). The run is "
+                f"the hub at {self.address} was not reached for {silent:.0f} s ({details or code.name}). A run is "
                 "kept as it is: resume it when the hub is back"
             ) from error
 

@@ -1,4 +1,7 @@
-"""What the hub writes down: manifests, statements that are needed to resume, and evidence. No masked vector."""
+"""What the hub writes down: manifests, statements that are needed to resume, and evidence.
+
+Of masked vectors only small ones, until everyone holds the total: members that went on could not send them again.
+"""
 
 import json
 import sqlite3
@@ -14,7 +17,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, manifest BLOB NOT NULL, proposed_by TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS log (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, number INTEGER, envelope BLOB, state TEXT,
-    evidence INTEGER NOT NULL
+    evidence INTEGER NOT NULL, data BLOB
 );
 CREATE INDEX IF NOT EXISTS log_of_a_run ON log (run, sequence);
 """
@@ -57,7 +60,8 @@ class HubLog:
                     )
                 else:
                     self._database.execute(
-                        "INSERT INTO log (run, number, envelope, state, evidence) VALUES (?, ?, ?, ?, ?)", _row(output)
+                        "INSERT INTO log (run, number, envelope, state, evidence, data) VALUES (?, ?, ?, ?, ?, ?)",
+                        _row(output),
                     )
             self._database.execute("COMMIT")
 
@@ -65,7 +69,7 @@ class HubLog:
         """Return what was kept of a run, in its order."""
         with self._lock:
             rows = self._database.execute(
-                "SELECT envelope, state, evidence FROM log WHERE run = ? ORDER BY sequence", (run,)
+                "SELECT envelope, state, evidence, data FROM log WHERE run = ? ORDER BY sequence", (run,)
             ).fetchall()
         return [_record(run, *row) for row in rows]
 
@@ -82,14 +86,14 @@ def _row(keep: Keep) -> tuple[object, ...]:
             "epoch": keep.epoch,
             "incarnations": {name: value.hex() for name, value in keep.incarnations.items()},
         }
-        return keep.run, None, None, json.dumps(state), 0
+        return keep.run, None, None, json.dumps(state), 0, None
     number = keep.envelope.number if keep.envelope.kind in _OF_A_SUM else None
-    return keep.run, number, keep.envelope.SerializeToString(), None, int(keep.evidence)
+    return keep.run, number, keep.envelope.SerializeToString(), None, int(keep.evidence), keep.data or None
 
 
-def _record(run: str, envelope: bytes | None, state: str | None, evidence: int) -> Keep:
+def _record(run: str, envelope: bytes | None, state: str | None, evidence: int, data: bytes | None) -> Keep:
     if envelope is not None:
-        return Keep(run, wire.Envelope.FromString(envelope), evidence=bool(evidence))
+        return Keep(run, wire.Envelope.FromString(envelope), evidence=bool(evidence), data=bytes(data or b""))
     fields = json.loads(state or "{}")
     incarnations = {name: bytes.fromhex(value) for name, value in fields["incarnations"].items()}
     return Keep(run, None, fields["state"], fields["epoch"], incarnations)

@@ -48,6 +48,7 @@ class InProcessFederation:
         self._lock = threading.Lock()
         self._exchanges: dict[int, _Exchange] = {}
         self._reason: str | None = None
+        self._outcomes: dict[str, bytes] = {}
         self._group = os.urandom(32)
         self._pairs = _agree(self.members)
         self._sums = {member: InProcessSums(self, member) for member in self.members}
@@ -123,6 +124,14 @@ class InProcessFederation:
             raise SumAborted(self._reason or "the sum ended without a total")
         return exchange.total
 
+    def _finish(self, member: str, outcome: bytes) -> None:
+        with self._lock:
+            other = next((name for name, made in self._outcomes.items() if made != outcome), None)
+            self._outcomes[member] = outcome
+            if other is not None:
+                self._abort(f"{other} ended the run with another model than {member}")
+                raise SumAborted(f"{other} ended the run with another model than {member}")
+
     def _collected(self, member: str, number: int) -> None:
         with self._lock:
             exchange = self._exchanges[number]
@@ -136,6 +145,8 @@ class InProcessSums:
 
     As a context manager it releases the other members when its block ends with an error.
     """
+
+    repeats = False  # a run that is started again makes its sums anew
 
     def __init__(self, federation: InProcessFederation, member: str) -> None:
         self.member = member
@@ -202,6 +213,10 @@ class InProcessSums:
     def sum(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> Int64Array:
         """Return `start(...).result()`."""
         return self.start(name, vector, bound=bound, context=context).result()
+
+    def finish(self, outcome: bytes) -> None:
+        """Say what the run has made. outcome: digest of the model; SumAborted if another member has another."""
+        self._federation._finish(self.member, outcome)
 
     def gone_for(self) -> float | None:
         """Seconds since this member's thread was found to have ended; None while it lives or has not come yet."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lepton_pipelines.federation.encoding import canonical, digest
+from lepton_pipelines.federation.secure_sum import WHOLE
 from lepton_pipelines.spec.errors import UserError
 
 PROTOCOLS = (1, 1)  # oldest and newest version of the protocol that this code speaks
@@ -39,6 +40,16 @@ class Dimensions(_Strict):
     largest_sum: int = Field(default=1 << 24, ge=1, le=1 << 30, description="values of the longest vector")
     sums: int = Field(default=1 << 20, ge=1, le=1 << 32, description="sums in the whole run")
     in_flight: int = Field(default=16, ge=1, le=256, description="sums under way at once")
+    whole: int = Field(
+        default=WHOLE,
+        ge=0,
+        le=1 << 18,
+        description="bytes of all members' vectors together up to which everyone is shown all of them",
+    )
+
+    def travels_whole(self, members: int, size: int) -> bool:
+        """Whether a sum of vectors of so many bytes is small enough for members to add it up themselves."""
+        return members * size <= self.whole
 
     @property
     def largest_upload(self) -> int:

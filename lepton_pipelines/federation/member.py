@@ -3,7 +3,8 @@
 A run: sign the manifest, join, agree an epoch's keys (`keys`, `boxes`), make sums, finish. A sum: `announce` (compare
 what is about to be added up, before anything is sent), `upload` (masked; after the plaintext's commitment is on disk),
 `transcript` (digests of all uploads and of the hub's answer, signed and compared), and only then the challenge and
-`form`, unmasking and delivery. Any difference ends the run with a signed abort that names the cause.
+`form`, unmasking and delivery. A small sum ends after `upload`: everyone is shown all uploads, each under its member's
+signature, and adds them up itself. Any difference ends the run with a signed abort that names the cause.
 
 When a member restarts, the hub opens a new epoch and everyone repeats, under new keys and with the same plaintexts, the
 sums whose totals somebody does not hold yet.
@@ -221,7 +222,12 @@ class Member:
         if reply.status != wire.STATUS_COMPLETE:
             return []
         said = check_all(
-            reply.envelopes, run=self.manifest.run, slot=reply.slot, keys=self.manifest.keys, verify=self._verify
+            reply.envelopes,
+            run=self.manifest.run,
+            slot=reply.slot,
+            keys=self.manifest.keys,
+            verify=self._verify,
+            each=reply.slot.kind == wire.KIND_UPLOAD and self._travels_whole(self._sums.get(reply.slot.number)),
         )
         self._open_slots.discard(reply.slot)
         return self._step(reply, said)
@@ -346,6 +352,8 @@ class Member:
 
     def _answered(self, one: MemberSum, said: dict[str, wire.Envelope], answer: bytes | bytearray) -> list[Effect]:
         uploads = {member: wire.Upload.FromString(envelope.body) for member, envelope in said.items()}
+        if self._travels_whole(one):
+            return self._total(one, one.total, one.add_up(self.name, uploads, answer))
         one.transcribe(uploads, answer)
         return [self._say(Slot(self.epoch, wire.KIND_TRANSCRIPT, one.number), one.transcribed())]
 
@@ -361,7 +369,14 @@ class Member:
     def _proved(self, one: MemberSum, said: dict[str, wire.Envelope]) -> list[Effect]:
         assert self._keys is not None  # noqa: S101
         earlier = one.total
-        total = one.conclude(self._keys, {m: wire.Form.FromString(e.body) for m, e in said.items()})
+        return self._total(
+            one, earlier, one.conclude(self._keys, {m: wire.Form.FromString(e.body) for m, e in said.items()})
+        )
+
+    def _travels_whole(self, one: MemberSum | None) -> bool:
+        return one is not None and self.manifest.dimensions.travels_whole(len(self.manifest.names), one.layout.size)
+
+    def _total(self, one: MemberSum, earlier: Int64Array | None, total: Int64Array) -> list[Effect]:
         if earlier is not None:
             if not np.array_equal(earlier, total):
                 raise SecureSumError(f"sum {one.name!r} was repeated and has another total: a member changed its rows")

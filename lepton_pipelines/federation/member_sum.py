@@ -16,6 +16,7 @@ from lepton_pipelines.federation.secure_sum import (
     Cells,
     Layout,
     SecureSumError,
+    add_up,
     forms_agree,
     lay_out,
     linear_form,
@@ -108,6 +109,27 @@ class MemberSum:
         body = wire.Upload(digest=self._digest, size=layout.size, cells=layout.cells, width=layout.width)
         return body, self.packed
 
+    def add_up(self, member: str, uploads: Mapping[str, wire.Upload], answer: bytes | bytearray) -> Int64Array:
+        """Add up the members' own uploads, all of which the hub showed, and unmask and return the total.
+
+        uploads: what each member has signed, signatures verified. answer: the uploads' bytes, in the members' order.
+        Raises Untrusted for bytes that their member did not sign for; SecureSumError and BoundExceeded as `conclude`.
+        """
+        size, names = self.layout.size, sorted(uploads)
+        if len(answer) != size * len(names):
+            raise Untrusted(
+                f"the hub's answer to sum {self.name!r} has {len(answer)} bytes, not {size} of each of {len(names)}"
+            )
+        vectors = []
+        for place, name in enumerate(names):
+            data = memoryview(answer)[place * size : (place + 1) * size]
+            if hashlib.sha256(data).digest() != uploads[name].digest:
+                raise Untrusted(f"the hub shows other bytes of {name} in sum {self.name!r} than {name} signed for")
+            vectors.append(unpack(data, self.layout))
+        if uploads[member].digest != self._digest:
+            raise Untrusted(f"the hub shows another upload of {member} to sum {self.name!r} than {member} sent")
+        return self._unmasked(add_up(vectors))
+
     def transcribe(self, uploads: Mapping[str, wire.Upload], answer: bytes | bytearray) -> None:
         """Write down what was sent and what the hub answered, for everyone to compare."""
         if len(answer) != self.layout.size:
@@ -159,8 +181,12 @@ class MemberSum:
         values = [int.from_bytes(forms[member].value, "little") for member in sorted(forms)]
         if not forms_agree(self._challenge, values, linear_form(self._challenge, self._answer), blocks):
             raise SecureSumError(f"the hub's answer to sum {self.name!r} is not the sum of what the members sent")
+        return self._unmasked(self._answer)
+
+    def _unmasked(self, answer: Cells) -> Int64Array:
+        assert self.announcement is not None and self._keys is not None  # noqa: S101,PT018
         total = unmask(
-            self._answer,
+            answer,
             self.layout,
             subtract=self._keys.group,
             shape=self.announcement.shape,

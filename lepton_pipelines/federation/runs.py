@@ -4,9 +4,11 @@ In one process a flow opens a run, every organisation's part joins it, whoever o
 member proposes the run and each connects to it, once its own rules allow that.
 """
 
+import fcntl
+import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from lepton_pipelines.federation.in_process import InProcessFederation, InProcessSums
@@ -14,13 +16,17 @@ from lepton_pipelines.spec.errors import UserError
 
 if TYPE_CHECKING:
     from lepton_pipelines.federation.grpc_member import HubSums
+    from lepton_pipelines.federation.home_rules import RunHistory
     from lepton_pipelines.federation.hub_connection import HubConnection
     from lepton_pipelines.federation.manifest import Manifest
     from lepton_pipelines.identity.organisation_home import OrganisationHome
     from lepton_pipelines.spec.organisation import Policy
+    from lepton_pipelines.spec.pipeline import Pipeline
 
+PATIENCE = 15.0  # seconds after which a hub that was not there at all counts as down
 _lock = threading.Lock()
 _runs: dict[str, InProcessFederation] = {}
+_at_hubs: dict[tuple[str, str], "HubSums"] = {}
 
 
 def open_run(run_id: str, members: Sequence[str], *, allow_two_parties: bool = False) -> InProcessFederation:
@@ -36,13 +42,15 @@ def open_run(run_id: str, members: Sequence[str], *, allow_two_parties: bool = F
     return federation
 
 
-def join(run_id: str, member: str) -> InProcessSums:
-    """Return the member's sums in an open run.
+def join(run_id: str, member: str) -> "InProcessSums | HubSums":
+    """Return the member's sums in a run that was opened in this process, or that this process has joined at a hub.
 
     Raises UserError if no such run is open here, or if it does not know the member.
     """
     with _lock:
-        federation = _runs.get(run_id)
+        federation, at_hub = _runs.get(run_id), _at_hubs.get((run_id, member))
+    if at_hub is not None:
+        return at_hub
     if federation is None:
         raise UserError(
             f"{member}: run {run_id} is not open in this process. In-process runs live where they were opened; for "
@@ -78,52 +86,172 @@ def opened_run(
         close_run(run_id)
 
 
+@contextmanager
+def joined_run(
+    run_id: str,
+    home: "OrganisationHome",
+    *,
+    policy: "Policy",
+    pipeline: "Pipeline",
+    tell: Callable[[str], None] | None = None,
+) -> Iterator["HubSums"]:
+    """Be in a run at a hub for the length of a block, where `join` finds it; one that is new to the hub is proposed.
+
+    tell: is told in a sentence whom the run waits for.
+    Raises UserError if the organisation's own rules or the hub refuse it, or if another process is in it already.
+    """
+    from lepton_pipelines.federation.home_rules import RunHistory
+    from lepton_pipelines.federation.proposal import hub_of, proposed_manifest
+
+    with only_process(run_id, home):
+        address = hub_of(pipeline).hub
+        if not is_known(run_id, home, address=address):
+            proposed = proposed_manifest(pipeline, home, run_id)
+            with closing(RunHistory(home.folder)) as history:  # nobody is invited to what this home itself refuses
+                accept(proposed, home, policy=policy, history=history, pipeline=pipeline)
+            propose(proposed, home, address=address)
+        with connect(run_id, home, policy=policy, address=address, pipeline=pipeline, tell=tell) as sums:
+            key = (run_id, home.organisation)
+            with _lock:
+                _at_hubs[key] = sums
+            try:
+                yield sums
+            finally:
+                with _lock:
+                    del _at_hubs[key]
+
+
+@contextmanager
+def only_process(run_id: str, home: "OrganisationHome") -> Iterator[None]:
+    """Hold an organisation's part of a run for this process: two would show two keys for one epoch.
+
+    Raises UserError if another process holds it.
+    """
+    path = home.run_folder(run_id) / "lock"
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{home.organisation}: another process on this machine takes part in run {run_id} already "
+                "(lepton org serve, or another lepton run). Let it finish, or stop it first."
+            ) from None
+        yield
+    finally:
+        os.close(file)
+
+
+def is_held(run_id: str, home: "OrganisationHome") -> bool:
+    """Whether a process on this machine takes part in the run for this organisation."""
+    path = home.folder / "runs" / run_id / "lock"
+    if not path.exists():
+        return False
+    file = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 def connect(
     run_id: str,
     home: "OrganisationHome",
     *,
     policy: "Policy",
     address: str | None = None,
-    spec: bytes | None = None,
+    pipeline: "Pipeline | None" = None,
+    tell: Callable[[str], None] | None = None,
 ) -> "HubSums":
     """Join a run at the hub: check its manifest against this organisation's own rules, sign it, and return its sums.
 
     home: the organisation's folder with its keys and the hub's admission. policy: what it lets happen with its rows.
-    address: where the hub is dialled, if not where its admission says. spec: digest of the organisation's own copy of
-    the pipeline; a manifest for another one is refused.
-    Raises UserError if the rules refuse it or there is no such run. The sums are to be closed; use them as a context
-    manager, so that an error here is told to the other members.
+    address: where the hub is dialled, if not where its admission says. pipeline: the organisation's own copy; a
+    manifest for another one is refused. tell: is told in a sentence whom the run waits for.
+    Raises UserError if the rules refuse it (the other members are told) or if there is no such run. The sums are to be
+    closed; use them as a context manager, so that an error here is told to the other members.
     """
     from importlib.metadata import version
 
     from lepton_pipelines.federation.grpc_member import HubSums
-    from lepton_pipelines.federation.home_rules import RunHistory, check_invitation
+    from lepton_pipelines.federation.home_rules import RunHistory
     from lepton_pipelines.federation.hub_connection import HubConnection
+    from lepton_pipelines.federation.journal import JournalFailedError
 
-    credentials, signer, name = home.credentials(), home.signer(), home.organisation
-    connection = HubConnection(credentials, address=address)
+    name = home.organisation
+    connection = HubConnection(home.credentials(), address=address, patience=PATIENCE)
     try:
         connection.hello(version("lepton-pipelines"))
-        manifest = _manifest_of(connection, run_id)
-        history = RunHistory(home.folder)
-        try:
-            check_invitation(
-                manifest,
-                organisation=name,
-                keys={**home.trusted(), name: signer.public},
-                hub_key=credentials.hub_key,
-                policy=policy,
-                history=history,
-                spec=spec,
-            )
+        manifest = manifest_of(connection, run_id)
+        with closing(RunHistory(home.folder)) as history:
+            accept(manifest, home, policy=policy, history=history, pipeline=pipeline, connection=connection)
             history.signed(manifest, name)
-        finally:
-            history.close()
         connection.patience = float(manifest.grace_seconds)
-        return HubSums(connection, manifest, name, signer, home.run_folder(run_id))
+        return HubSums(connection, manifest, name, home.signer(), home.run_folder(run_id), tell=tell)
+    except JournalFailedError as error:
+        connection.close()
+        raise UserError(f"{name}: {error}. Nothing was sent. Give write permission or space there.") from error
     except BaseException:
         connection.close()
         raise
+
+
+def accept(
+    manifest: "Manifest",
+    home: "OrganisationHome",
+    *,
+    policy: "Policy",
+    history: "RunHistory",
+    pipeline: "Pipeline | None",
+    connection: "HubConnection | None" = None,
+) -> None:
+    """Check an invitation against the organisation's own rules. connection: where one that they refuse is declined.
+
+    Raises UserError with every reason, which is noted at home and, with a connection, told to the other members.
+    """
+    from lepton_pipelines.federation.home_rules import check_invitation
+    from lepton_pipelines.federation.proposal import differences
+
+    name, signer = home.organisation, home.signer()
+    try:
+        check_invitation(
+            manifest,
+            organisation=name,
+            keys={**home.trusted(), name: signer.public},
+            hub_key=home.credentials().hub_key,
+            policy=policy,
+            history=history,
+            further=() if pipeline is None else differences(manifest, pipeline, name),
+        )
+    except UserError as error:
+        if connection is not None and manifest.keys.get(name) == signer.public:
+            decline(manifest, home, connection, str(error))
+        raise
+
+
+def decline(manifest: "Manifest", home: "OrganisationHome", connection: "HubConnection", reason: str) -> None:
+    """Tell the other members, signed, that this organisation does not take part: they need not wait for it."""
+    from lepton_pipelines.federation.effects import Say
+    from lepton_pipelines.federation.envelope import Author, Slot
+    from lepton_pipelines.federation.wire import federation_pb2 as wire
+
+    author = Author(manifest.run, home.organisation, home.signer())
+    body = wire.Abort(reason=reason[:4000]).SerializeToString()
+    connection.abort(Say(author.state(Slot(0, wire.KIND_ABORT, 0), body)))
+
+
+def is_known(run_id: str, home: "OrganisationHome", *, address: str | None = None) -> bool:
+    """Whether the hub has a run of this id that this organisation is a member of."""
+    from lepton_pipelines.federation.hub_connection import HubConnection
+
+    connection = HubConnection(home.credentials(), address=address, patience=PATIENCE)
+    try:
+        return any(one.run == run_id for one in connection.runs())
+    finally:
+        connection.close()
 
 
 def propose(manifest: "Manifest", home: "OrganisationHome", *, address: str | None = None) -> None:
@@ -132,7 +260,7 @@ def propose(manifest: "Manifest", home: "OrganisationHome", *, address: str | No
 
     from lepton_pipelines.federation.hub_connection import HubConnection
 
-    connection = HubConnection(home.credentials(), address=address)
+    connection = HubConnection(home.credentials(), address=address, patience=PATIENCE)
     try:
         connection.hello(version("lepton-pipelines"))
         connection.propose(manifest)
@@ -140,10 +268,18 @@ def propose(manifest: "Manifest", home: "OrganisationHome", *, address: str | No
         connection.close()
 
 
-def _manifest_of(connection: "HubConnection", run_id: str) -> "Manifest":
+def manifest_of(connection: "HubConnection", run_id: str) -> "Manifest":
+    """Return the manifest that the hub shows for a run. Raises UserError if it is another run's, or none."""
     from lepton_pipelines.federation.manifest import read_manifest
 
     manifest = read_manifest(connection.look(run_id).manifest)
     if manifest.run != run_id:
         raise UserError(f"the hub shows the manifest of run {manifest.run} for run {run_id}.")
     return manifest
+
+
+def forget_totals(run_id: str, home: "OrganisationHome") -> None:
+    """Delete the totals of a run that is over here: nobody will ask for them again. What was signed stays."""
+    folder = home.folder / "runs" / run_id / "totals"
+    for path in folder.glob("*.total"):
+        path.unlink()

@@ -29,6 +29,7 @@ Cells = NDArray[Any]
 
 FIELD = (1 << 130) - 5
 CHALLENGE_BYTES = 16
+WHOLE = 1 << 16  # bytes of all vectors together up to which members are shown each and add them up themselves
 _CLAMP = 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF  # RFC 8439 §2.5: the bits of a point that Poly1305 uses
 _CHUNK = 1 << 18  # bytes of keystream at a time: stays in the second-level cache
 _ZEROS = bytes(_CHUNK)
@@ -228,8 +229,11 @@ def unpack(data: bytes | bytearray | memoryview, layout: Layout) -> Cells:
 def message_bytes(layout: Layout, members: int) -> Mapping[str, int]:
     """Bytes of payload that one member sends and receives in a sum: vectors, and what is signed around them."""
     signed = 64 + 32  # a signature over a digest
-    sent = layout.size + 3 * signed + CHALLENGE_BYTES
-    received = layout.size + (members - 1) * (3 * signed + CHALLENGE_BYTES)
+    if members * layout.size <= WHOLE:
+        sent, received = layout.size + 2 * signed, members * layout.size + (members - 1) * 2 * signed
+    else:
+        sent = layout.size + 3 * signed + CHALLENGE_BYTES
+        received = layout.size + (members - 1) * (3 * signed + CHALLENGE_BYTES)
     return {"sent": sent, "received": received}
 
 

@@ -141,4 +141,4 @@ class OrganisationHome:
 
     def run_folder(self, run: str) -> Path:
         """Return the folder of one run: its journal and its checkpoints."""
-        return make_private_folder(self.folder / "runs" / run)
+        return make_private_folder(make_private_folder(self.folder / "runs") / run)

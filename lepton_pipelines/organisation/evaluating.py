@@ -5,6 +5,7 @@ summed. What it knows of itself (its own scores, its row counts) it hands to the
 allows; where scores are not shown, others learn whether its limits were kept and no more.
 """
 
+import json
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -140,7 +141,8 @@ class Evaluating:
             "bytes_sent": part.sums.traffic.bytes_sent,
             "bytes_received": part.sums.traffic.bytes_received,
         }
-        return gather_json(part.sums, "shown", member=part.name, members=part.pipeline.members, document=document)
+        said = json.loads(part.once("shown", lambda: json.dumps(document).encode()))
+        return gather_json(part.sums, "shown", member=part.name, members=part.pipeline.members, document=said)
 
     def _verdicts(self) -> dict[str, bool]:
         floor = self.part.pipeline.gates.worst_organisation
@@ -216,8 +218,12 @@ class ModelInUse:
 
 def shared_champion(part: "OrganisationRun", name: str) -> ModelInUse | None:
     """Let the publisher hand the champion to everybody; None if there is none."""
-    mine = part.champion()
-    document = b"" if mine is None else f"{mine.version}\n{mine.algorithm}\n".encode() + mine.model
+
+    def say() -> bytes:
+        mine = part.champion()
+        return b"" if mine is None else f"{mine.version}\n{mine.algorithm}\n".encode() + mine.model
+
+    document = part.once(name, say)
     told = gather(part.sums, name, member=part.name, members=part.pipeline.members, document=document)
     found = told[part.pipeline.publisher]
     if not found:

@@ -118,12 +118,12 @@ def assemble(
     pipeline: Pipeline,
     part: PartReport,
     results: Sequence[GateResult],
-    published: Published,
-    decision: Decision,
+    published: Published | None,
+    decision: Decision | None,
     seconds: "Mapping[str, float]",
     folder: RunFolder,
 ) -> Evaluation:
-    """Put together everything that is known of the model."""
+    """Put together everything that is known of the model. published, decision: None where another registers it."""
     evaluated, contract = part.evaluated, pipeline.read_contract()
     label = contract.label
     task = task_of(pipeline.training.objective)
@@ -153,7 +153,9 @@ def assemble(
             GateLine(name=one.name, figure=one.figure, limit=one.limit, passed=one.passed, message=one.message)
             for one in results
         ],
-        registration=Registration(
+        registration=None
+        if published is None or decision is None
+        else Registration(
             model=published.registered_model,
             version=published.version,
             alias="champion" if decision.outcome == "champion" else "challenger",
@@ -170,7 +172,7 @@ def assemble(
         reproduction=Reproduction(
             command=f"lepton run {folder.path / SPEC_FILE}",
             spec_digest=pipeline.digest().hex(),
-            model_digest=published.digest,
+            model_digest=part.trained.digest,
             code_version=code_version(),
             packages=package_versions(),
             parameters=shown_parameters(pipeline),
@@ -178,15 +180,21 @@ def assemble(
     )
 
 
-def record(folder: RunFolder, evaluation: Evaluation, published: Published, tracking: Tracking) -> str:
-    """Write report and figures into the run's folder and beside the model in MLflow; return the report's path."""
+def record(
+    folder: RunFolder, evaluation: Evaluation, published: Published | None = None, tracking: Tracking | None = None
+) -> str:
+    """Write report and figures into the run's folder and beside the model in MLflow; return the report's path.
+
+    published, tracking: None where another organisation registers the model.
+    """
     plots = draw(evaluation)
     page = render(evaluation, plots)
     figures = evaluation.model_dump_json(indent=2)
     path = folder.write(REPORT_FILE, page)
     folder.write(RESULTS_FILE, figures)
     files = {f"plots/{name}.svg": drawn for name, drawn in plots.items()}
-    attach(tracking, published, {REPORT_FILE: page, RESULTS_FILE: figures, **files})
+    if published is not None and tracking is not None:
+        attach(tracking, published, {REPORT_FILE: page, RESULTS_FILE: figures, **files})
     return str(path)
 
 

@@ -106,3 +106,15 @@ class PartReport(Report):
     compared: CompareReport | None
     evaluated: EvaluateReport
     wire: list[Wire]
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long each step took, in their order."""
+        reports: dict[str, Report | None] = {
+            "ingest": self.ingest,
+            "validate": self.validated,
+            "bin": self.binned,
+            "train": self.trained,
+            "compare": self.compared,
+            "evaluate": self.evaluated,
+        }
+        return {stage: float(report.model_dump()["seconds"]) for stage, report in reports.items() if report is not None}

@@ -26,6 +26,13 @@ class Hub(SpecModel):
     hub: Text = Field(
         pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$", title="Hub", description="Its address, hub.example.org:7443."
     )
+    grace_seconds: int = Field(
+        default=300,
+        ge=1,
+        le=7 * 86400,
+        title="Grace time",
+        description="Seconds that an organisation may be silent before the run is suspended; it can then be resumed.",
+    )
 
 
 def _federation_kind(value: Any) -> str:

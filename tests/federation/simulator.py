@@ -151,6 +151,7 @@ class Schedule:
         )
 
 
+FORGED = (wire.KIND_UPLOAD, wire.KIND_TRANSCRIPT, wire.KIND_FORM)
 LIES = (
     "+1",
     "+2^39",
@@ -184,7 +185,7 @@ class Simulation:
             spec="00" * 32,
             contract="11" * 32,
             code="simulated",
-            dimensions=Dimensions(largest_sum=64, sums=64),
+            dimensions=Dimensions(largest_sum=64, sums=64, whole=0 if seed % 2 else 1 << 16),
             grace_seconds=GRACE,
             expires_seconds=3600,
         )
@@ -293,6 +294,11 @@ class Simulation:
             if slot.number == 0 or (lie == "two totals" and member != self.names[-1]):
                 return reply
             upload = wire.Upload.FromString(reply.envelopes[0].body)
+            if self.manifest.dimensions.whole:  # all uploads are shown: the hub can only alter somebody's
+                self.lied = True
+                altered = bytearray(reply.answer)
+                altered[self.random.randrange(len(altered))] ^= 1 << self.random.randrange(8)
+                return _changed(reply, answer=bytes(altered))
             layout = packed_layout(upload.cells, upload.width)
             cells = unpack(reply.answer, layout)
             change = {"+1": 1, "+2^39": 1 << 39, "+2^63": 1 << 63, "two totals": 1, "swaps": 12345}[lie]
@@ -315,7 +321,7 @@ class Simulation:
             if older:
                 self.lied = True
                 return _changed(reply, envelopes=[older[0], *reply.envelopes[1:]])
-        if lie == "forges" and slot.kind in (wire.KIND_TRANSCRIPT, wire.KIND_FORM) and slot.number == 1:
+        if lie == "forges" and slot.kind in FORGED and slot.number == 1:
             self.lied = True
             forged = wire.Envelope()
             forged.CopyFrom(reply.envelopes[0])

@@ -68,7 +68,7 @@ def test_more_runs_than_the_policy_allows_in_a_week_are_refused(history):
         ({"keys": {**KEYS, "valley": KEYS["east"]}}, "another key for valley than the one that was compared here"),
         ({"keys": {**KEYS, "north": KEYS["east"]}}, "another key for north than the one that was compared here"),
         ({"hub_key": KEYS["east"]}, "another hub than the one that was accepted here"),
-        ({"spec": b"\x07" * 32}, "its specification is not the one that stands here"),
+        ({"further": ["its specification is not the one that stands here"]}, "its specification is not the one"),
         ({"organisation": "east"}, "east is not among its members"),
     ],
 )

@@ -193,12 +193,12 @@ class ProposeRequest(_message.Message):
     def __init__(self, manifest: _Optional[bytes] = ...) -> None: ...
 
 class ListRequest(_message.Message):
-    __slots__ = ("invitations_only", "wait_milliseconds")
-    INVITATIONS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("under_way_only", "wait_milliseconds")
+    UNDER_WAY_ONLY_FIELD_NUMBER: _ClassVar[int]
     WAIT_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
-    invitations_only: bool
+    under_way_only: bool
     wait_milliseconds: int
-    def __init__(self, invitations_only: _Optional[bool] = ..., wait_milliseconds: _Optional[int] = ...) -> None: ...
+    def __init__(self, under_way_only: _Optional[bool] = ..., wait_milliseconds: _Optional[int] = ...) -> None: ...
 
 class RunStatus(_message.Message):
     __slots__ = ("run", "manifest", "status", "epoch", "number", "step", "missing", "seconds_since_seen", "reason", "seconds_left", "bytes", "signed_by")

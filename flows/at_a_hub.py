@@ -1,0 +1,106 @@
+"""A run at a hub, as one organisation does it: its own part, the gates and the report; the publisher also registers.
+
+Every organisation runs this by itself, on its own Prefect. Nobody starts anything at anybody else: what comes from the
+hub is an invitation, which `lepton org serve` holds against the organisation's own rules.
+"""
+
+import time
+from pathlib import Path
+
+from flows.organisation_run import organisation_run
+from lepton_pipelines.evaluation.result import Evaluation
+from lepton_pipelines.federation.proposal import hub_of
+from lepton_pipelines.federation.runs import forget_totals, joined_run
+from lepton_pipelines.identity.organisation_home import OrganisationHome
+from lepton_pipelines.organisation import progress
+from lepton_pipelines.organisation.algorithms import model_file
+from lepton_pipelines.organisation.folder import RunFolder
+from lepton_pipelines.organisation.hub_record import record_published, recorded_run
+from lepton_pipelines.organisation.outcome import SPEC_FILE
+from lepton_pipelines.organisation.reports import PartReport
+from lepton_pipelines.registry.tracking import open_tracking
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.organisation import Organisation, read_organisation
+from lepton_pipelines.spec.pipeline import Pipeline
+from tasks import outcome as tasks
+
+PART_FILE = "part.json"
+
+
+def retrain_at_hub(pipeline: Pipeline, folder: RunFolder, file: Path | None, home: Path | None) -> Evaluation:
+    """Do one organisation's whole share of a run at a hub. file: its own file. home: with its keys.
+
+    A run that the hub does not know is proposed to the other organisations. One that was begun is gone on with; one
+    that was finished is only published and recorded, if that is what is missing.
+    """
+    if file is None:
+        raise UserError(
+            f"{pipeline.name}: federation is a hub, where every organisation starts its own part. Name this "
+            "organisation's own file, as in: lepton run pipeline.yaml --organisation north.yaml"
+        )
+    own = read_organisation(file)
+    name, publishes = own.organisation, own.organisation == pipeline.publisher
+    began = time.perf_counter()
+    folder.create()
+    try:
+        folder.write(SPEC_FILE, pipeline.with_contract_inside().model_dump_json(indent=2))
+        keys = home_of(own, home)
+        part = _done_before(folder, name) or _take_part(pipeline, own, folder, file, keys)
+    except UserError:
+        if not folder.of(name).path.exists():
+            folder.discard()
+        raise
+    model = (folder.of(name).path / model_file(pipeline)).read_bytes()
+    results = tasks.gates(pipeline, part, model)
+    tracking, registered = None, None
+    if publishes:
+        tracking = open_tracking(own.tracking.mlflow, folder=folder.var.absolute())
+        registered = tasks.publish(pipeline, [part], model, results, tracking, own.tracking.experiment)
+        alias = "champion" if registered[1].outcome == "champion" else "challenger"
+        record_published(keys, hub_of(pipeline).hub, folder.run_id, registered[0], alias)
+    seconds = {**part.seconds(), "whole run": time.perf_counter() - began}
+    return tasks.record_at_home(pipeline, part, results, registered, folder, tracking, seconds)
+
+
+def home_of(own: Organisation, home: Path | None) -> OrganisationHome:
+    """Return the folder with an organisation's keys: the one named, or the one in its file, or ./organisation.
+
+    Raises UserError if it is another organisation's.
+    """
+    found = OrganisationHome(home or Path(own.identity or "organisation"))
+    if found.organisation != own.organisation:
+        raise UserError(
+            f"{found.folder} holds the keys of {found.organisation}, but the file is {own.organisation}'s. "
+            "Name the folder with --home, or as identity in the organisation's file."
+        )
+    return found
+
+
+def _take_part(
+    pipeline: Pipeline, own: Organisation, folder: RunFolder, file: Path, home: OrganisationHome
+) -> PartReport:
+    def tell(sentence: str) -> None:
+        progress.tell(folder.run_id, progress.Notice(own.organisation, sentence))
+
+    with (
+        joined_run(folder.run_id, home, policy=own.policy, pipeline=pipeline, tell=tell) as sums,
+        recorded_run(sums, home, pipeline, hub_of(pipeline).hub),
+    ):
+        sums.wait_until_ready()
+        part: PartReport = organisation_run(
+            organisation=own.organisation,
+            run=folder.run_id,
+            pipeline=pipeline,
+            file=file,
+            var=folder.var,
+            share=1,
+        )
+    # Written when everybody has finished: before that a part that is started again must repeat its sums for others.
+    folder.write(f"organisations/{own.organisation}/{PART_FILE}", part.model_dump_json())
+    forget_totals(folder.run_id, home)
+    return part
+
+
+def _done_before(folder: RunFolder, name: str) -> PartReport | None:
+    path = folder.of(name).path / PART_FILE
+    return PartReport.model_validate_json(path.read_bytes()) if path.exists() else None

@@ -1,0 +1,89 @@
+"""From a pipeline to the manifest that every member signs, and back: whether a manifest is that of one's own copy."""
+
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from lepton_pipelines.federation.manifest import Manifest, Member
+from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.pipeline import Hub, Pipeline
+from lepton_pipelines.spec.training import Training
+
+if TYPE_CHECKING:
+    from lepton_pipelines.identity.organisation_home import OrganisationHome
+
+
+def proposed_manifest(pipeline: Pipeline, home: "OrganisationHome", run: str) -> Manifest:
+    """Say what every member is to sign: the pipeline, and the keys that were compared at this home.
+
+    Raises UserError, naming every organisation whose key was not compared here yet, or if the pipeline names no hub.
+    """
+    hub = hub_of(pipeline)
+    keys = {**home.trusted(), home.organisation: home.signer().public}
+    if home.organisation not in pipeline.members:
+        raise UserError(f"{pipeline.name} does not name {home.organisation} among its organisations.")
+    strangers = [name for name in pipeline.members if name not in keys]
+    if strangers:
+        raise UserError(
+            [
+                f"{name}'s key was never compared here: ask {name} for its request file and its fingerprint, then run "
+                f"lepton org trust {name}.request"
+                for name in strangers
+            ]
+        )
+    return Manifest(
+        run=run,
+        pipeline=pipeline.name,
+        hub=home.admission().hub_key,
+        members=tuple(
+            Member(name=name, key=keys[name].hex(), product=product_of(pipeline, name)) for name in pipeline.members
+        ),
+        spec=pipeline.digest().hex(),
+        contract=pipeline.read_contract().agreement().hex(),
+        code=version("lepton-pipelines"),
+        algorithm=pipeline.training.algorithm,
+        parameters=limited(pipeline),
+        allow_two_parties=pipeline.allow_two_parties,
+        grace_seconds=hub.grace_seconds,
+        created=int(time.time()),
+    )
+
+
+def hub_of(pipeline: Pipeline) -> Hub:
+    """Return the hub that a pipeline names. Raises UserError if it runs in one process."""
+    if isinstance(pipeline.federation, Hub):
+        return pipeline.federation
+    raise UserError(
+        f"{pipeline.name}: federation is in-process. Over machines write federation: {{hub: host:port}} and list the "
+        "organisations' names."
+    )
+
+
+def product_of(pipeline: Pipeline, organisation: str) -> str:
+    """Return the id of the data product that an organisation trains on: its own rows under the contract's id."""
+    return f"{organisation}/{pipeline.read_contract().id}"
+
+
+def limited(pipeline: Pipeline) -> dict[str, int | str | bool]:
+    """Return the parameters that policies limit. An algorithm that grows no trees has depth 1 and one bin."""
+    training = pipeline.training
+    depth, bins = (training.max_depth, training.max_bin) if isinstance(training, Training) else (1, 1)
+    return {"max_depth": depth, "rounds": training.rounds, "max_bin": bins}
+
+
+def differences(manifest: Manifest, pipeline: Pipeline, organisation: str) -> list[str]:
+    """Say in what a manifest is not that of this organisation's own copy of the pipeline; empty if it is."""
+    found = []
+    if manifest.spec != pipeline.digest().hex():
+        found.append("its specification is not the one that stands here: compare the two pipeline files")
+    if manifest.contract != pipeline.read_contract().agreement().hex():
+        found.append("its contract is not the one that stands here: compare the two contract files")
+    if manifest.parameters != limited(pipeline) or manifest.algorithm != pipeline.training.algorithm:
+        found.append("its parameters are not those of the pipeline that stands here")
+    if manifest.products.get(organisation) != product_of(pipeline, organisation):
+        found.append(f"it calls {organisation}'s data product something else than {product_of(pipeline, organisation)}")
+    if manifest.names != tuple(pipeline.members):
+        found.append(f"its members are {', '.join(manifest.names)}, the pipeline's {', '.join(pipeline.members)}")
+    if manifest.allow_two_parties != pipeline.allow_two_parties:
+        found.append("it is for two parties, the pipeline is not")
+    return found

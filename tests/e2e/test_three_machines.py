@@ -1,0 +1,264 @@
+"""Three organisations and a hub, each with its own folder, keys and processes: docs/running.md, "Three machines"."""
+
+import contextlib
+import hashlib
+import os
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lepton_pipelines.cli.app import app
+from lepton_pipelines.federation.runs import join, opened_run
+from lepton_pipelines.identity.onboarding import read_request
+from lepton_pipelines.organisation.folder import RunFolder
+from lepton_pipelines.organisation.run import OrganisationRun
+from lepton_pipelines.spec.organisation import read_organisation
+from lepton_pipelines.spec.pipeline import read_pipeline
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[2]
+LEPTON = ROOT / ".venv" / "bin" / "lepton"
+NAMES = ("harbour", "north", "valley")
+PUBLISHER = "north"
+
+
+@dataclass
+class Machines:
+    """A folder a machine: `hub` and one for each organisation, which hold what those would hold."""
+
+    folder: Path
+    port: int
+    environment: dict[str, str]
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def at(self, machine: str, *command: object, code: int = 0) -> str:
+        """Run a command at a machine, as its people would; return what it printed."""
+        ended = subprocess.run(
+            [LEPTON, *map(str, command)],
+            cwd=self.folder / machine,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
+    def here(self, machine: str, *command: object) -> str:
+        """The same in this process, for commands that train nothing: nineteen interpreters need not start for them."""
+        with contextlib.chdir(self.folder / machine):
+            ended = CliRunner().invoke(app, [str(word) for word in command], catch_exceptions=False)
+        assert ended.exit_code == 0, ended.output
+        return ended.output
+
+    def leave(self, machine: str, *command: object) -> subprocess.Popen[bytes]:
+        """Start a command at a machine that goes on."""
+        with (self.folder / machine / "log.txt").open("ab") as log:
+            one = subprocess.Popen(
+                [LEPTON, *map(str, command)],
+                cwd=self.folder / machine,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        self.started.append(one)
+        return one
+
+    def until(self, machine: str, words: str, seconds: float = 120) -> None:
+        """Wait until a machine's log says this."""
+        end = time.monotonic() + seconds
+        while words not in (said := (self.folder / machine / "log.txt").read_text()):
+            assert time.monotonic() < end, f"{machine} never said {words!r}: {said[-2000:]}"
+            time.sleep(0.1)
+
+    def carry(self, file: str, source: str, *targets: str) -> None:
+        """Take a file that holds no secret from one machine to others."""
+        for target in targets:
+            shutil.copy(self.folder / source / file, self.folder / target)
+
+    def models(self, run: str) -> dict[str, str]:
+        """Every organisation's model of a run, by its digest."""
+        found = {}
+        for name in NAMES:
+            path = self.folder / name / "var" / "runs" / run / "organisations" / name / "model.ubj"
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory, environment, prefect_server):
+    """A hub and three organisations that were onboarded by the commands that people use; harbour and valley serve."""
+    folder = tmp_path_factory.mktemp("machines")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    one = Machines(folder, port, {**environment, "PREFECT_API_URL": prefect_server})
+    source = ROOT / "examples" / "healthcare"
+    runpy.run_path(str(source / "make_hospitals.py"))["write"](folder / "data")
+    for name in ("hub", *NAMES):
+        (folder / name).mkdir()
+    for name in NAMES:
+        for file in (f"{name}.yaml", "contract.odcs.yaml"):
+            shutil.copy(source / file, folder / name)
+        shutil.copytree(folder / "data" / name, folder / name / "data" / name)
+        spec = (source / "pipeline-hub.yaml").read_text().replace("localhost:7443", f"localhost:{port}")
+        (folder / name / "pipeline.yaml").write_text(spec)
+    try:
+        onboard(one)
+        one.leave("hub", "hub", "serve", "--listen", f"localhost:{port}")
+        one.until("hub", "listening on port")
+        for name in NAMES:
+            if name != PUBLISHER:
+                one.leave(name, "org", "serve", "--organisation", f"{name}.yaml", "--pipeline", "pipeline.yaml")
+                one.until(name, f"{name} waits for invitations")
+        yield one
+    finally:
+        for process in reversed(one.started):
+            process.terminate()
+        for process in one.started:
+            process.wait(60)
+
+
+def fingerprint(said: str) -> str:
+    return next(
+        line.removeprefix("fingerprint").strip() for line in said.splitlines() if line.startswith("fingerprint")
+    )
+
+
+def onboard(machines: Machines) -> None:
+    """The commands of docs/running.md, in its order."""
+    told = {"hub": fingerprint(machines.here("hub", "hub", "init", f"localhost:{machines.port}"))}
+    for name in NAMES:
+        machines.here(name, "org", "init", name)
+        told[name] = fingerprint(machines.here(name, "org", "request"))
+        shutil.copy(machines.folder / name / "organisation" / f"{name}.request", machines.folder / name)
+    for name in NAMES:
+        others = [other for other in NAMES if other != name]
+        machines.carry(f"{name}.request", name, "hub", *others)
+        machines.here("hub", "hub", "admit", f"{name}.request", "--fingerprint", told[name])
+        machines.carry(f"{name}.admission", "hub", name)
+        machines.here(name, "org", "accept", f"{name}.admission", "--fingerprint", told["hub"])
+        for other in others:
+            machines.here(other, "org", "trust", f"{name}.request", "--fingerprint", told[name])
+
+
+@pytest.fixture(scope="module")
+def in_process_model(machines, tmp_path_factory):
+    """The digest of the model that the same organisations train in one process."""
+    var, models = tmp_path_factory.mktemp("in-process"), {}
+    pipeline = read_pipeline(machines.folder / PUBLISHER / "pipeline.yaml")
+
+    def part(name):
+        with join("together", name) as sums:
+            own = read_organisation(machines.folder / name / f"{name}.yaml")
+            run = OrganisationRun(pipeline, own, sums, RunFolder(var, "together"), share=3)
+            try:
+                for step in (run.ingest, run.validate, run.bin, run.train):
+                    step()
+                models[name] = hashlib.sha256(run.model).hexdigest()
+            finally:
+                run.close()
+
+    with opened_run("together", NAMES):
+        threads = [threading.Thread(target=part, args=(name,)) for name in NAMES]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    (model,) = set(models.values())
+    return model
+
+
+def the_run(said: str) -> str:
+    return next(line for line in said.splitlines() if line.startswith("  run ")).split()[1].rstrip(":")
+
+
+def test_a_run_over_the_hub_gives_the_model_of_one_process_at_every_organisation(machines, in_process_model):
+    said = machines.at(PUBLISHER, "run", "pipeline.yaml")
+    run = the_run(said)
+    for name in ("harbour", "valley"):
+        machines.until(name, f"run {run} is finished")
+    assert machines.models(run) == dict.fromkeys(NAMES, in_process_model)
+    assert f"model     {in_process_model}" in said
+    assert "registry  breast-cancer v1 → champion" in said
+    assert "registry  north registers the model" in (machines.folder / "valley" / "log.txt").read_text()
+    for name in NAMES:
+        folder = machines.folder / name / "var"
+        assert (folder / "runs" / run / "report.html").stat().st_size > 10_000
+        assert (folder / "mlflow").exists() == (name == PUBLISHER)
+        assert sorted(path.name for path in (folder / "runs" / run / "organisations").iterdir()) == [name]
+    assert f"run {run}: finished" in machines.here("valley", "org", "status")
+    assert f"run {run}: finished" in machines.here("hub", "hub", "status")
+
+
+def test_an_organisation_that_is_killed_comes_back_by_itself_and_the_model_is_the_same(machines, in_process_model):
+    began = machines.leave(PUBLISHER, "run", "pipeline.yaml")
+    machines.until(PUBLISHER, "  run ")
+    run = the_run((machines.folder / PUBLISHER / "log.txt").read_text())
+    totals = machines.folder / "valley" / "organisation" / "runs" / run / "totals"
+    end = time.monotonic() + 300
+    while not totals.is_dir() or len(list(totals.iterdir())) < 60:
+        assert time.monotonic() < end and began.poll() is None, (machines.folder / PUBLISHER / "log.txt").read_text()
+        time.sleep(0.02)
+    os.kill(part_of(run, "valley"), signal.SIGKILL)
+    machines.until("valley", f"run {run} ended here with code -9: this organisation's part is started again")
+    assert began.wait(600) == 0, (machines.folder / PUBLISHER / "log.txt").read_text()
+    machines.until("valley", f"run {run} is finished")
+    machines.until("harbour", f"run {run} is finished")
+    assert machines.models(run) == dict.fromkeys(NAMES, in_process_model)
+    assert f"run {run}: finished, key epoch 2" in machines.here("hub", "hub", "status")
+    assert "challenger" in (machines.folder / PUBLISHER / "log.txt").read_text()
+
+
+def part_of(run: str, organisation: str) -> int:
+    """The process that an organisation's `org serve` has started for a run."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        words = path.read_bytes().split(b"\0") if path.exists() else []
+        if run.encode() in words and f"{organisation}.yaml".encode() in words and b"serve" in words:
+            return int(path.parent.name)
+    raise AssertionError(f"{organisation} has no process in run {run}")
+
+
+def test_an_invitation_that_a_policy_refuses_is_declined_with_the_reason_for_everyone(machines):
+    for name in NAMES:
+        path = machines.folder / name / "pipeline.yaml"
+        path.write_text(path.read_text().replace("max_depth: 4", "max_depth: 9"))
+    said = machines.at(PUBLISHER, "run", "pipeline.yaml", code=2)  # its own policy allows 8: nobody is invited
+    assert "it asks for max_depth 9, the policy allows up to 8" in said
+    assert the_run(said) not in machines.here("hub", "hub", "status")
+    own = machines.folder / PUBLISHER / f"{PUBLISHER}.yaml"
+    own.write_text(own.read_text().replace("max_depth: 8", "max_depth: 10"))
+    said = machines.at(PUBLISHER, "run", "pipeline.yaml", code=2)
+    assert "refuses run" in said and "it asks for max_depth 9, the policy allows up to 8" in said
+    run = the_run(said)
+    refusing = [name for name in NAMES if f"{name} refuses run {run}" in machines.here(name, "org", "status")]
+    assert refusing
+    assert f"run {run}: aborted" in machines.here("hub", "hub", "status")
+
+
+def test_a_certificate_is_renewed_and_one_that_is_revoked_ends_there(machines):
+    assert "has a certificate until" in machines.here("harbour", "org", "request", "--renew")
+    machines.here("hub", "hub", "revoke", "valley", "--reason", "left the federation")
+    assert "valley               shut out: left the federation" in machines.here("hub", "hub", "status")
+    said = machines.at("valley", "org", "status", code=2)
+    assert "refused this organisation: valley was shut out by the hub's operator: left the federation" in said
+    machines.until("valley", "valley was shut out by the hub's operator: left the federation. Trying again")
+    request = read_request((machines.folder / "hub" / "valley.request").read_bytes())
+    machines.here("hub", "hub", "admit", "valley.request", "--fingerprint", request.fingerprint)
+    machines.carry("valley.admission", "hub", "valley")
+    hub = fingerprint(machines.here("hub", "hub", "status"))
+    machines.here("valley", "org", "accept", "valley.admission", "--fingerprint", hub)
+    assert "valley at localhost" in machines.here("valley", "org", "status")
+    run = machines.here("valley", "org", "propose", "pipeline.yaml", "--run", "by-hand").strip()
+    assert run == "by-hand"
+    assert "run by-hand" in machines.here("harbour", "org", "status")
