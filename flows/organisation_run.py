@@ -28,7 +28,13 @@ def organisation_run(organisation: str, run: str, pipeline: Pipeline, file: Path
     """
     with join(run, organisation) as sums:
         part = OrganisationRun(
-            pipeline, read_organisation(file), sums, RunFolder(var, run), share=share, repeats=sums.repeats
+            pipeline,
+            read_organisation(file),
+            sums,
+            RunFolder(var, run),
+            share=share,
+            repeats=sums.repeats,
+            guard=sums.guard,
         )
         try:
             tasks.ingest(part)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from lepton_pipelines.federation.effects import Deliver, Effect, Finished, Join, Reply, Say, Stop, Write
+from lepton_pipelines.federation.home_rules import RowGuard
 from lepton_pipelines.federation.hub_connection import Closed, ConnectionLost, HubConnection
 from lepton_pipelines.federation.journal import JournalWriter, RunJournal
 from lepton_pipelines.federation.manifest import Manifest
@@ -35,7 +36,7 @@ class HubSums:
     """One member's `Sums` in a run at a hub.
 
     connection: to the hub; closed with the sums. folder: where the run's journal is kept. tell: is told in a sentence
-    whom the run waits for, first after ten seconds and then ever more seldom.
+    whom the run waits for, first after ten seconds and then ever more seldom. guard: whom the rows are shown to first.
     As a context manager it ends the run for everyone when its block ends with an error of its own.
     """
 
@@ -50,7 +51,9 @@ class HubSums:
         folder: Path,
         *,
         tell: Callable[[str], None] | None = None,
+        guard: RowGuard | None = None,
     ) -> None:
+        self.guard = guard
         self.traffic = Traffic()
         self.member = organisation
         self.manifest = manifest
@@ -190,7 +193,8 @@ class HubSums:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, Exception) and not isinstance(error, SumAborted) and not self._over():
-            self.abort(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+            # what went wrong may name rows: it is said at home, and not to the hub and the others
+            self.abort(f"it has stopped ({type(error).__name__}); its own people were told why")
         self.close()
 
     # ---- between the machine and the world ----

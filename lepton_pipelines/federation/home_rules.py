@@ -6,30 +6,33 @@ its id and not its digest, or a daily refresh would get round them (docs/securit
 - the members of two runs differ by none or by at least two: the difference of two sums whose members differ by one is
   that one's own sum;
 - a product that changed by fewer rows than the disclosure limit is not trained on again: the difference of two sums
-  would be that of a few people.
+  would be that of a few people. Rows are known by digests under a secret of this home, which tell nobody else anything.
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton_pipelines.federation.manifest import Manifest
-from lepton_pipelines.identity.private_files import make_private_folder
+from lepton_pipelines.identity.private_files import make_private_folder, read_private, write_private
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import Policy
 
 _WEEK = 7 * 86400
 DISCLOSURE_LIMIT = 20
+RUNS_REMEMBERED = 8  # of a product: how many runs' rows are kept to compare with
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, signed REAL NOT NULL, product TEXT NOT NULL, members TEXT NOT NULL, private INTEGER NOT NULL,
-    rows BLOB
+    people BLOB, rows BLOB
 );
 CREATE TABLE IF NOT EXISTS refused (
     run TEXT NOT NULL, at REAL NOT NULL, manifest BLOB NOT NULL, reason TEXT NOT NULL
@@ -38,15 +41,31 @@ CREATE TABLE IF NOT EXISTS refused (
 
 
 @dataclass(frozen=True)
+class RowDigests:
+    """Rows by digests under a secret of the home, uint64, (rows,): one of who a row is about, one of all that it says.
+
+    Which set a row is in (train, valid, test) is part of both: a row that changes sets changes two sums.
+    """
+
+    people: NDArray[np.uint64] = field(repr=False)
+    rows: NDArray[np.uint64] = field(repr=False)
+
+    def changed_since(self, earlier: "RowDigests") -> int:
+        """Return the fewest rows or people that were added or removed, whichever changed at all; 0 if none did."""
+        changes = (_changed(self.people, earlier.people), _changed(self.rows, earlier.rows))
+        return min((change for change in changes if change), default=0)
+
+
+@dataclass(frozen=True)
 class EarlierRun:
-    """A run whose manifest was signed here. rows: salted digests of its rows, or None if they were not told."""
+    """A run whose manifest was signed here. rows: digests of its rows; None if they were not told or not kept."""
 
     run: str
     signed: float
     product: str
     members: frozenset[str]
     private: bool
-    rows: NDArray[np.uint64] | None
+    rows: RowDigests | None
 
 
 class RunHistory:
@@ -67,9 +86,16 @@ class RunHistory:
             "INSERT OR IGNORE INTO runs (run, signed, product, members, private) VALUES (?, ?, ?, ?, ?)", values
         )
 
-    def trained_on(self, run: str, rows: NDArray[np.uint64]) -> None:
-        """Note the digests of a run's rows: salted at home, they tell nobody else anything."""
-        self._database.execute("UPDATE runs SET rows = ? WHERE run = ?", (np.sort(rows).tobytes(), run))
+    def trained_on(self, run: str, digests: RowDigests) -> None:
+        """Note a run's rows, and forget those of the oldest runs over the same product."""
+        told = (np.sort(digests.people).tobytes(), np.sort(digests.rows).tobytes(), run)
+        self._database.execute("UPDATE runs SET people = ?, rows = ? WHERE run = ?", told)
+        self._database.execute(
+            "UPDATE runs SET people = NULL, rows = NULL WHERE rows IS NOT NULL"
+            " AND product = (SELECT product FROM runs WHERE run = ?) AND run NOT IN (SELECT run FROM runs WHERE rows IS"
+            " NOT NULL AND product = (SELECT product FROM runs WHERE run = ?) ORDER BY signed DESC LIMIT ?)",
+            (run, run, RUNS_REMEMBERED),
+        )
 
     def refused(self, manifest: Manifest, reason: str, *, now: float | None = None) -> None:
         """Note an invitation that was refused, with the reason."""
@@ -82,7 +108,7 @@ class RunHistory:
 
     def runs(self) -> list[EarlierRun]:
         """Return the runs that were signed for, oldest first."""
-        rows = self._database.execute("SELECT run, signed, product, members, private, rows FROM runs ORDER BY signed")
+        told = "SELECT run, signed, product, members, private, people, rows FROM runs ORDER BY signed"
         return [
             EarlierRun(
                 run,
@@ -90,9 +116,9 @@ class RunHistory:
                 product,
                 frozenset(json.loads(members)),
                 bool(private),
-                None if digests is None else np.frombuffer(digests, np.uint64),
+                None if rows is None else RowDigests(np.frombuffer(people, np.uint64), np.frombuffer(rows, np.uint64)),
             )
-            for run, signed, product, members, private, digests in rows
+            for run, signed, product, members, private, people, rows in self._database.execute(told)
         ]
 
     def close(self) -> None:
@@ -131,13 +157,39 @@ def check_invitation(
         raise UserError(message)
 
 
+@dataclass(frozen=True)
+class RowGuard:
+    """What an organisation's part asks before its rows go into a sum.
+
+    salt: a secret of this home that never leaves it, for the rows' digests.
+    """
+
+    home: Path
+    manifest: Manifest
+    organisation: str
+    salt: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, home: Path, manifest: Manifest, organisation: str) -> "RowGuard":
+        """Return the guard of a run; the home's secret is drawn the first time."""
+        path = make_private_folder(home) / "rows.salt"
+        if not path.exists():
+            write_private(path, os.urandom(32))
+        return cls(home, manifest, organisation, read_private(path, what="the secret of the rows' digests"))
+
+    def check(self, digests: RowDigests) -> None:
+        """Refuse rows that differ by a few from those of an earlier run; note them else. Raises UserError."""
+        with closing(RunHistory(self.home)) as history:
+            check_rows(self.manifest, self.organisation, digests, history)
+            history.trained_on(self.manifest.run, digests)
+
+
 def check_rows(
-    manifest: Manifest, organisation: str, rows: NDArray[np.uint64], history: RunHistory, *, limit: int | None = None
+    manifest: Manifest, organisation: str, digests: RowDigests, history: RunHistory, *, limit: int | None = None
 ) -> None:
     """Refuse to train again on a product that changed by a few rows only, unless privacy protects them.
 
-    rows: digests of the rows, salted with a secret of this organisation. limit: fewest rows that have to differ.
-    Raises UserError that says how many differ.
+    limit: fewest rows, and people, that have to differ. Raises UserError that says how many do.
     """
     least = DISCLOSURE_LIMIT if limit is None else limit
     product = manifest.products.get(organisation, "")
@@ -146,7 +198,7 @@ def check_rows(
     for one in reversed(history.runs()):
         if one.run == manifest.run or one.product != product or one.rows is None or one.private:
             continue
-        changed = len(np.setxor1d(np.unique(rows), np.unique(one.rows), assume_unique=True))
+        changed = digests.changed_since(one.rows)
         if 0 < changed < least:
             reason = (
                 f"{organisation} refuses run {manifest.run}: data product {product} differs by {changed} rows from the "
@@ -155,6 +207,15 @@ def check_rows(
             )
             history.refused(manifest, reason)
             raise UserError(reason)
+
+
+def _changed(now: NDArray[np.uint64], then: NDArray[np.uint64]) -> int:
+    """Return how many were added or removed, whichever is more; one that comes twice counts twice."""
+    _, which = np.unique(np.concatenate([now, then]), return_inverse=True)
+    more = np.bincount(which[: len(now)], minlength=len(now) + len(then))
+    less = np.bincount(which[len(now) :], minlength=len(now) + len(then))
+    difference = more - less
+    return max(int(difference[difference > 0].sum()), int(-difference[difference < 0].sum()))
 
 
 def _identity(manifest: Manifest, organisation: str, keys: Mapping[str, bytes], hub_key: bytes) -> list[str]:

@@ -147,6 +147,7 @@ class InProcessSums:
     """
 
     repeats = False  # a run that is started again makes its sums anew
+    guard = None  # one process holds everybody's rows: there is nobody to hide a few of them from
 
     def __init__(self, federation: InProcessFederation, member: str) -> None:
         self.member = member

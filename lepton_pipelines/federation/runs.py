@@ -177,7 +177,7 @@ def connect(
     from importlib.metadata import version
 
     from lepton_pipelines.federation.grpc_member import HubSums
-    from lepton_pipelines.federation.home_rules import RunHistory
+    from lepton_pipelines.federation.home_rules import RowGuard, RunHistory
     from lepton_pipelines.federation.hub_connection import HubConnection
     from lepton_pipelines.federation.journal import JournalFailedError
 
@@ -190,7 +190,8 @@ def connect(
             accept(manifest, home, policy=policy, history=history, pipeline=pipeline, connection=connection)
             history.signed(manifest, name)
         connection.patience = float(manifest.grace_seconds)
-        return HubSums(connection, manifest, name, home.signer(), home.run_folder(run_id), tell=tell)
+        guard = RowGuard.of(home.folder, manifest, name)
+        return HubSums(connection, manifest, name, home.signer(), home.run_folder(run_id), tell=tell, guard=guard)
     except JournalFailedError as error:
         connection.close()
         raise UserError(f"{name}: {error}. Nothing was sent. Give write permission or space there.") from error

@@ -4,6 +4,7 @@ What is defined here travels to Dask workers: builders, changes, steps and quest
 them small and picklable.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +33,7 @@ from lepton_pipelines.spec.training import XGBOOST
 from lepton_pipelines.sums import Int64Array
 
 Float32Array = NDArray[np.float32]
+UInt64Array = NDArray[np.uint64]
 Counter = Callable[[Float32Array, Float32Array, Float32Array | None], Int64Array]
 
 
@@ -235,6 +237,41 @@ class TakeRows:
             encoded = shard.sets[name].encoded
             taken[name] = encoded if self.most is None else encoded.rows(np.arange(min(self.most, len(encoded))))
         return taken
+
+
+@dataclass(frozen=True)
+class DigestRows:
+    """A question for digests of rows under a secret: a universal hash with secret coefficients (Carter and Wegman).
+
+    salt: the secret. Two different rows have the same digest with a probability of about 2^-62.
+    """
+
+    salt: bytes = field(repr=False)
+
+    def __call__(self, held: RowsRead) -> tuple[UInt64Array, UInt64Array]:
+        """Return uint64, (rows,), of who the rows are about, and uint64, (rows,), of all that they say."""
+        people, rows = [], []
+        for place, encoded in enumerate(held.sets.values()):
+            who = encoded.row_id.view(np.uint32).reshape(-1, 2)
+            said = [who, np.ascontiguousarray(encoded.X).view(np.uint32), encoded.label.view(np.uint32)[:, None]]
+            if encoded.weight is not None:
+                said.append(encoded.weight.view(np.uint32)[:, None])
+            people.append(self._hash(who, place))
+            rows.append(self._hash(np.concatenate(said, axis=1), place))
+        return np.concatenate(people), np.concatenate(rows)
+
+    def _hash(self, words: NDArray[np.uint32], place: int) -> UInt64Array:
+        """The high halves of two sums of words times secret odd-length coefficients, modulo 2^64."""
+        count = words.shape[1] + 2
+        drawn = hashlib.shake_256(self.salt + count.to_bytes(4, "big")).digest(16 * count)
+        coefficients = np.frombuffer(drawn, np.uint64).reshape(2, count)
+        halves = []
+        for row in coefficients:
+            total = np.full(len(words), (int(row[0]) + int(row[1]) * place) % (1 << 64), np.uint64)
+            for column, coefficient in zip(words.T, row[2:], strict=True):
+                total += column.astype(np.uint64) * coefficient
+            halves.append(total >> np.uint64(32))
+        return (halves[0] << np.uint64(32)) | halves[1]
 
 
 @dataclass(frozen=True)

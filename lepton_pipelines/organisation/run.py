@@ -24,6 +24,7 @@ from lepton_pipelines.compute.pinned import PinnedRows
 from lepton_pipelines.data.lineage import dataset_digest
 from lepton_pipelines.data.sources import open_source
 from lepton_pipelines.data.violations import Violations
+from lepton_pipelines.federation.home_rules import RowDigests, RowGuard
 from lepton_pipelines.organisation import progress
 from lepton_pipelines.organisation.algorithms import ToHeld, model_file, uses_engine
 from lepton_pipelines.organisation.algorithms import train as train_otherwise
@@ -46,7 +47,15 @@ from lepton_pipelines.organisation.reports import (
     TrainReport,
     ValidateReport,
 )
-from lepton_pipelines.organisation.rows import ReadPieces, Restore, ToShard, feature_schema, summarise, together
+from lepton_pipelines.organisation.rows import (
+    DigestRows,
+    ReadPieces,
+    Restore,
+    ToShard,
+    feature_schema,
+    summarise,
+    together,
+)
 from lepton_pipelines.organisation.wire import CountedSums
 from lepton_pipelines.registry.champion import load_champion
 from lepton_pipelines.registry.tracking import Tracking, open_tracking
@@ -67,7 +76,8 @@ class OrganisationRun:
 
     sums: joins it to the other organisations. folder: the run's. share: how many organisations share this
     machine's cores. repeats: whether a part that is started again repeats its sums from the first on (at a hub, which
-    has their totals written down at home) instead of going on at the last tree that all have.
+    has their totals written down at home) instead of going on at the last tree that all have. guard: refuses rows
+    that differ by a few from an earlier run's.
     """
 
     def __init__(
@@ -79,8 +89,9 @@ class OrganisationRun:
         *,
         share: int = 1,
         repeats: bool = False,
+        guard: RowGuard | None = None,
     ) -> None:
-        self.repeats = repeats
+        self.repeats, self.guard = repeats, guard
         self.pipeline, self.organisation, self.folder, self.share = pipeline, organisation, folder, share
         self.name = organisation.organisation
         self.sums = CountedSums(sums)
@@ -154,6 +165,9 @@ class OrganisationRun:
         threads = client.nthreads()  # type: ignore[no-untyped-call]
         self.threads = min(threads[part.worker] for part in self.rows.parts)
         self.summary = together(self.rows.ask(summarise))
+        if self.guard is not None:
+            found = self.rows.ask(DigestRows(self.guard.salt))
+            self.guard.check(RowDigests(*(np.concatenate(parts) for parts in zip(*found, strict=True))))
         shown = None if np.isnan(self.summary.label_mean) else self.summary.label_mean
         self._tell(progress.RowsRead(self.name, self.summary.total, shown, len(self.rows.parts)))
         return IngestReport(

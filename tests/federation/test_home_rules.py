@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lepton_pipelines.federation.home_rules import RunHistory, check_invitation, check_rows
+from lepton_pipelines.federation.home_rules import RUNS_REMEMBERED, RowDigests, RunHistory, check_invitation, check_rows
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.manifest import Manifest, Member
 from lepton_pipelines.identity.signing import SigningKey
@@ -118,19 +118,42 @@ def test_the_refused_members_would_have_given_away_an_organisations_histogram():
     assert (mixed != histograms["valley"]).mean() > 0.95
 
 
+def digests(rows, people=None):
+    return RowDigests(rows if people is None else people, rows)
+
+
 def test_a_product_that_changed_by_a_few_rows_is_not_trained_on_again(history):
     rows = np.random.default_rng(1).integers(0, 2**63, 1_000, np.uint64)
     history.signed(manifest("r-1"), "north")
-    history.trained_on("r-1", rows)
+    history.trained_on("r-1", digests(rows))
 
-    check_rows(manifest("r-2"), "north", rows, history)  # the same rows: nothing to subtract
+    check_rows(manifest("r-2"), "north", digests(rows), history)  # the same rows: nothing to subtract
     with pytest.raises(UserError, match="differs by 3 rows from the one of run r-1, fewer than 20"):
-        check_rows(manifest("r-2"), "north", rows[3:], history)
+        check_rows(manifest("r-2"), "north", digests(rows[3:]), history)
     with pytest.raises(UserError, match="differs by 19 rows"):
-        check_rows(manifest("r-2"), "north", np.concatenate([rows, np.arange(19, dtype=np.uint64)]), history)
-    check_rows(manifest("r-2"), "north", rows[20:], history)
-    check_rows(manifest("r-2", privacy={"epsilon": "1"}), "north", rows[3:], history)
-    assert len(history.refusals()) == 2
+        check_rows(manifest("r-2"), "north", digests(np.concatenate([rows, np.arange(19, dtype=np.uint64)])), history)
+    with pytest.raises(UserError, match="differs by 1 rows"):  # the same row once more
+        check_rows(manifest("r-2"), "north", digests(np.concatenate([rows, rows[:1]])), history)
+    check_rows(manifest("r-2"), "north", digests(rows[20:]), history)
+    check_rows(manifest("r-2", privacy={"epsilon": "1"}), "north", digests(rows[3:]), history)
+    assert len(history.refusals()) == 3
+
+
+def test_a_contract_that_gains_a_column_does_not_hide_that_three_people_left(history):
+    people = np.arange(1_000, dtype=np.uint64)
+    history.signed(manifest("r-1"), "north")
+    history.trained_on("r-1", digests(people + np.uint64(5_000), people))
+    with pytest.raises(UserError, match="differs by 3 rows"):
+        check_rows(manifest("r-2"), "north", digests(people[3:] + np.uint64(9_000), people[3:]), history)
+
+
+def test_rows_of_the_last_runs_over_a_product_are_remembered(history):
+    rows = np.arange(100, dtype=np.uint64)
+    for number in range(RUNS_REMEMBERED + 3):
+        history.signed(manifest(f"r-{number}"), "north", now=DAY * number + 1)
+        history.trained_on(f"r-{number}", digests(rows))
+    kept = [one.run for one in history.runs() if one.rows is not None]
+    assert kept == [f"r-{number}" for number in range(3, RUNS_REMEMBERED + 3)]
 
 
 def test_the_refused_retrain_would_have_given_away_the_new_patients():
