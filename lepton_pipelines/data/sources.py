@@ -16,6 +16,7 @@ from lepton_pipelines.spec.organisation import Data, Organisation
 
 from .csv_file import CSV_SUFFIXES, csv_header, read_csv
 from .parquet_file import check_units, parquet_columns, read_row_groups, row_group_sizes
+from .sql_table import read_sql, sql_columns
 from .storage import open_filesystem, plain_errors
 
 if TYPE_CHECKING:
@@ -102,15 +103,18 @@ class Source:
         names = self.contract.read_columns if columns is None else list(columns)
         wanted = self._wanted(piece.file, names)
         where = f"{self.organisation}: {piece.file.path}"
-        with plain_errors(self.organisation, self.data.url, self.data.storage):
-            filesystem, _ = open_filesystem(self.data.url, self.data.storage)
-            self._unchanged(filesystem, piece.file)
+        filesystem = None
+        if piece.file.format != "sql":  # a database is read in one transaction
+            with plain_errors(self.organisation, self.data.url, self.data.storage):
+                filesystem, _ = open_filesystem(self.data.url, self.data.storage)
+                self._unchanged(filesystem, piece.file)
         frames = self._frames(filesystem, piece, wanted, where)
         while True:
             with plain_errors(self.organisation, self.data.url, self.data.storage):
                 frame = next(frames, None)
                 if frame is None:
-                    self._unchanged(filesystem, piece.file)
+                    if filesystem is not None:
+                        self._unchanged(filesystem, piece.file)
                     return
             frame = frame.rename(columns=wanted)
             for name, value in piece.file.constants:
@@ -121,6 +125,8 @@ class Source:
     def _frames(self, filesystem: Any, piece: Piece, wanted: dict[str, str], where: str) -> "Iterator[pd.DataFrame]":
         if piece.file.format == "parquet":
             yield read_row_groups(filesystem, piece.file.path, piece.row_groups, list(wanted), where=where)
+        elif piece.file.format == "sql":
+            yield from read_sql(self.data, self.contract, list(wanted), where=f"{self.organisation}: {self.data.url}")
         else:
             yield from read_csv(filesystem, piece.file.path, self.data.csv, self.contract, renamed=wanted, where=where)
 
@@ -144,6 +150,8 @@ def open_source(organisation: Organisation, contract: Contract) -> Source:
     """
     data, name = organisation.data, organisation.organisation
     _known_columns(name, data, contract)
+    if data.sql is not None:
+        return _open_database(name, data, contract)
     with plain_errors(name, data.url, data.storage):
         filesystem, path = open_filesystem(data.url, data.storage)
         files = list_files(name, data, filesystem, path)
@@ -159,6 +167,14 @@ def open_source(organisation: Organisation, contract: Contract) -> Source:
     if not pieces:
         raise UserError(f"{name}: {data.url} holds no rows. Correct data.url, or fill it.")
     return Source(name, data, contract, tuple(files), tuple(pieces))
+
+
+def _open_database(name: str, data: Data, contract: Contract) -> Source:
+    """Open a table or query of a database: one piece, read in blocks."""
+    sql = data.sql
+    rows = File(f"{data.url} {(sql.table or 'query') if sql is not None else ''}", "sql", 0, "")
+    _has_columns(name, data, contract, rows, sql_columns(data, where=f"{name}: {data.url}"))
+    return Source(name, data, contract, (rows,), (Piece(0, rows),))
 
 
 def _known_columns(name: str, data: Data, contract: Contract) -> None:

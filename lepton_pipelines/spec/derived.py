@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from .fields import Column, SpecModel
-from .schedule import Span
+from .schedule import SpanInWords
 
 Statistic = Literal["mean", "sum", "min", "max", "std", "count"]
 Part = Literal["hour", "weekday", "day", "day_of_year", "week", "month", "quarter", "year", "weekend"]
@@ -30,7 +30,7 @@ def _reach_kind(value: Any) -> str:
 
 
 Reach = Annotated[
-    Annotated[int, Field(ge=1, le=MOST_ROWS), Tag("rows")] | Annotated[Span, Tag("a span of time")],
+    Annotated[int, Field(ge=1, le=MOST_ROWS), Tag("rows")] | Annotated[SpanInWords, Tag("a span of time")],
     Discriminator(_reach_kind),
 ]
 """How far to look back: 3 (rows of the series), or a span of time such as 1 h or 7 days."""

@@ -88,6 +88,21 @@ class Csv(SpecModel):
     decimal: Literal[".", ","] = Field(default=".", title="Decimal mark", description="What separates decimals.")
 
 
+class Sql(SpecModel):
+    """Which rows of a database; data.url is then SQLAlchemy's address of it, postgresql+psycopg://host/database."""
+
+    table: Text | None = Field(default=None, title="Table", description="The table or view, schema.table if need be.")
+    query: Text | None = Field(
+        default=None, title="Query", description="Instead of a table, a SELECT that gives the rows."
+    )
+    user: Secret | None = Field(
+        default=None, title="User", description="Environment variable with the user's name; unset: the URL's."
+    )
+    password: Secret | None = Field(
+        default=None, title="Password", description="Environment variable with the password; unset: none."
+    )
+
+
 class Data(SpecModel):
     """Where an organisation's rows lie."""
 
@@ -109,6 +124,26 @@ class Data(SpecModel):
         description="Folder on the workers' machines that keeps prepared pieces between runs; unset: none are kept.",
     )
     storage: Storage = Field(default_factory=Storage, title="Storage", description="How an object store is reached.")
+    sql: Sql | None = Field(default=None, title="SQL", description="Which rows of a database, if the URL is one's.")
+
+    @model_validator(mode="after")
+    def _database(self) -> "Data":
+        if re.match(r"^[^/]*://[^/@:]*:[^/@]*@", self.url):
+            raise PydanticCustomError(
+                "spec", "holds a password in its url. Take it out and name its variable in data.sql.password"
+            )
+        if self.sql is None:
+            return self
+        if (self.sql.table is None) == (self.sql.query is None):
+            raise PydanticCustomError("spec", "needs sql.table or sql.query, one of them")
+        if not _SCHEME.match(self.url):
+            raise PydanticCustomError(
+                "spec", "has sql, so its url must be a database's, such as postgresql+psycopg://host/database"
+            )
+        for name in ("format", "cache"):
+            if getattr(self, name) is not None:
+                raise PydanticCustomError("spec", "has sql and {name}, which is for files. Take it out", {"name": name})
+        return self
 
 
 def _data(value: Any) -> Any:

@@ -64,6 +64,9 @@ def _interval(value: Any) -> Any:
 Span = Annotated[timedelta, BeforeValidator(_interval, json_schema_input_type=float | str)]
 """A span of time, written as 30 min, 6 h or 7 days, in seconds, or as ISO 8601 has it."""
 
+SpanInWords = Annotated[timedelta, BeforeValidator(_interval, json_schema_input_type=str)]
+"""A span of time where a bare number means something else."""
+
 
 def _timezone(value: str) -> str:
     # Listing the zones reads the disk; one that can be opened needs no list.
