@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.at_a_hub import retrain_at_hub
@@ -17,6 +17,7 @@ from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.runs import opened_run
 from lepton_pipelines.organisation.algorithms import model_file
 from lepton_pipelines.organisation.checking import check_spec
+from lepton_pipelines.organisation.decisions import record_stopped
 from lepton_pipelines.organisation.folder import RunFolder, check_writable
 from lepton_pipelines.organisation.outcome import SPEC_FILE
 from lepton_pipelines.organisation.reports import PartReport
@@ -72,8 +73,10 @@ def federated_retrain(
     try:
         folder.write(SPEC_FILE, pipeline.model_dump_json(indent=2))
         parts = _all_parts(pipeline, folder)
-    except UserError:
-        if not any(folder.of(name).rounds() for name in organisations):
+    except (Exception, KeyboardInterrupt) as error:
+        rounds = {name: done[-1] for name in organisations if (done := folder.of(name).rounds())}
+        _say_stopped(pipeline, folder, error, rounds)
+        if isinstance(error, UserError) and not rounds:
             folder.discard()
         raise
     parts.sort(key=lambda part: part.organisation != pipeline.publisher)
@@ -82,6 +85,14 @@ def federated_retrain(
     published, decision = tasks.publish(pipeline, parts, model, results, tracking, publisher.tracking.experiment)
     seconds = {**parts[0].seconds(), "whole run": time.perf_counter() - began}
     return tasks.record(pipeline, parts, model, results, published, decision, folder, tracking, seconds)
+
+
+def _say_stopped(pipeline: Pipeline, folder: RunFolder, error: BaseException, rounds: dict[str, int]) -> None:
+    """Tell the ledger that the run did not end; what stopped it is raised, whatever becomes of that."""
+    try:
+        record_stopped(pipeline, folder, error, rounds)
+    except UserError as second:
+        get_run_logger().warning("run %s: its end could not be told to the ledger: %s", folder.run_id, second)
 
 
 def _all_parts(pipeline: Pipeline, folder: RunFolder) -> list[PartReport]:

@@ -96,7 +96,7 @@ class ProductUse:
 
     def _note(self, refused: TermsRefused) -> None:
         """Note in the ledger that a clause refused the run; the refusal itself is what matters, and is raised."""
-        if not self._run:
+        if not self._run or self._history() is None:
             return
         told = {"run": self._run, "clause": refused.clause, "reason": f"the terms of {self.product}"}
         try:

@@ -94,7 +94,8 @@ def record_run(said: Said, folder: RunFolder) -> Recorded:
     with open_ledger(folder.var, members) as (sequencer, replicas, signers):
         admit(sequencer, signers)
         ledger = RunLedger(sequencer, replicas, signers)
-        if said.run not in sequencer.history.runs.by_id:
+        known = sequencer.history.runs.by_id.get(said.run)
+        if known is None or known.state in ("open", "suspended"):
             _say_training(ledger, said, folder)
         if (said.published.registered_model, int(said.published.version), said.run) not in _published(sequencer):
             _say_model(ledger, said)
@@ -202,16 +203,20 @@ def _say_training(ledger: RunLedger, said: Said, folder: RunFolder) -> None:
     document = manifest_of(pipeline, run)
     folder.write(MANIFEST_FILE, document)
     manifest = digest_of(document)
-    ledger.record(
-        entries.RunOpened,
-        by=speaker,
-        run=run,
-        pipeline=pipeline.name,
-        members=sorted(pipeline.members),
-        manifest=manifest,
-        spec=pipeline.digest().hex(),
-        code_version=code_version(),
-    )
+    known = ledger.history.runs.by_id.get(run)
+    if known is None:
+        ledger.record(
+            entries.RunOpened,
+            by=speaker,
+            run=run,
+            pipeline=pipeline.name,
+            members=sorted(pipeline.members),
+            manifest=manifest,
+            spec=pipeline.digest().hex(),
+            code_version=code_version(),
+        )
+    elif known.state == "suspended":
+        ledger.record(entries.RunResumed, by=speaker, run=run, manifest=manifest, trees=known.trees)
     for part in sorted(said.parts, key=lambda part: part.organisation):
         _say_joined(ledger, said, part, manifest, folder)
     _say_grants(ledger, said, folder.var)

@@ -15,7 +15,9 @@ from lepton_pipelines.ledger.commitment import Opening
 from lepton_pipelines.ledger.errors import EntryRefused, LedgerDamaged
 from lepton_pipelines.ledger.lineage import find_commitment, trace
 from lepton_pipelines.ledger.policy import read_policy
+from lepton_pipelines.ledger.statement import read_entry
 from lepton_pipelines.ledger.verification import verify_ledger
+from lepton_pipelines.organisation.decisions import record_stopped
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.recording import (
     MANIFEST_FILE,
@@ -199,3 +201,16 @@ def test_an_entry_carries_the_time_at_which_it_was_said(recorded):
     opened = verify_ledger(ledger_folder(recorded.var, "north")).history.runs.by_id["r-1"].opened
     said_at = datetime.strptime(opened.time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     assert abs((datetime.now(UTC) - said_at).total_seconds()) < 600
+
+
+def test_a_run_that_was_stopped_and_resumed_is_said_once(booster, tmp_path):
+    folder = RunFolder(tmp_path, "r-1")
+    folder.create()
+    record_stopped(Pipeline(), folder, KeyError(), {"north": 2})
+    record_run(said(booster), folder)
+    verified = verify_ledger(ledger_folder(tmp_path, "harbour"))
+    kinds = [read_entry(leaf).kind for leaf in verified.view.entries()]
+    assert [kind for kind in kinds if kind.startswith("run-")] == [
+        "run-opened", "run-suspended", "run-resumed", "run-joined", "run-joined", "run-joined", "run-finished",
+    ]  # fmt: skip
+    assert verified.history.runs.by_id["r-1"].state == "finished"
