@@ -35,6 +35,8 @@ Id = Annotated[str, typer.Argument(metavar="PRODUCT", help="OWNER/NAME.", show_d
 Number = Annotated[str, typer.Argument(metavar="GRANT", help="The request's number.", show_default=False)]
 Why = Annotated[str, typer.Option("--reason", help="Stands in the ledger for ever: no names of persons.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day, UTC.", show_default=False)]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="OWNER/NAME.", show_default=False)]
+Version = Annotated[int | None, typer.Option(min=1, help="Unset: the newest on offer.", show_default=False)]
 HOME = Path("organisation")
 VAR = Path("var")
 
@@ -245,6 +247,121 @@ def pull(
     with plain_errors(product, product, Storage()):
         path = fetch(found, cache, opened, licence=licence, to=to)
     typer.echo(path)
+
+
+@app.command("publish-model")
+def publish_model(
+    model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="Of this organisation's own registry.")],
+    licence: Annotated[str, typer.Option(help="SPDX identifier, such as CC-BY-4.0.")],
+    title: Annotated[str, typer.Option(help="One line for people.")],
+    description: Annotated[str, typer.Option(help="What it is for, and what it must not be used for.")] = "",
+    mlflow: Annotated[str | None, typer.Option(help="The registry; unset: below --var.", show_default=False)] = None,
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+) -> None:
+    """Offer a registered model to others: its file, its card, and its place in the ledger."""
+    from lepton_pipelines.organisation.model_market import offer_from_registry
+    from lepton_pipelines.registry.tracking import open_tracking
+
+    own, slash, number = model.partition("/")
+    if not slash or not number.isdecimal():
+        raise UserError(f"{model!r} names no version: write NAME/3 for its third version.")
+    place, tracking = _place(home, name, var), open_tracking(mlflow, folder=var.absolute())
+    offer = offer_from_registry(
+        place, tracking, own, int(number), licence=licence, title=title, description=description
+    )
+    typer.echo(f"{offer} v{number} is on offer")
+
+
+@app.command("withdraw-model")
+def withdraw_model(
+    model: Model, reason: Why, version: Version = None, home: Home = HOME, name: As = None, var: Var = VAR
+) -> None:
+    """Offer a model no longer. Who has pulled it keeps it."""
+    from lepton_pipelines.market.models import withdraw_model as command
+
+    number = command(_place(home, name, var), model, version, reason)
+    typer.echo(f"{model} v{number} is not on offer any more")
+
+
+@app.command("models")
+def models(
+    text: Annotated[str, typer.Argument(metavar="[WORDS]", help="All of them must occur.", show_default=False)] = "",
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+    as_json: AsJson = False,
+) -> None:
+    """Find models on offer."""
+    from lepton_pipelines.market.models import model_offers
+
+    found = model_offers(_place(home, name, var), text)
+    if as_json:
+        typer.echo(json.dumps([one.summary() for one in found]))
+        return
+    for one in found:
+        typer.echo(f"{one.id:<32} v{one.version:<4} {one.card.licence:<12} {one.card.title}")
+    if not found:
+        typer.echo("no model is on offer that fits")
+
+
+@app.command("show-model")
+def show_model(
+    model: Model, version: Version = None, home: Home = HOME, name: As = None, var: Var = VAR, as_json: AsJson = False
+) -> None:
+    """Show a model's card."""
+    from lepton_pipelines.market.models import model_offer
+
+    found = model_offer(_place(home, name, var), model, version)
+    card = found.card
+    if as_json:
+        typer.echo(json.dumps({**found.summary(), "card": card.model_dump(mode="json")}))
+        return
+    typer.echo(f"{found.id} v{found.version}, licence {card.licence}\n{card.title}\n\n{card.description}\n")
+    typer.echo(f"predicts   {card.label} ({card.objective}), trained by {', '.join(card.members)} in run {card.run}")
+    for metric, score in sorted(card.scores.items()):
+        typer.echo(f"score      {metric:<28} {score:.4g}")
+    for column in card.columns:
+        typer.echo(f"column     {column.name:<28} {column.kind}")
+
+
+@app.command("pull-model")
+def pull_model(
+    model: Model,
+    version: Version = None,
+    licence: Annotated[str | None, typer.Option(help="Refuse any other licence than this.", show_default=False)] = None,
+    champion: Annotated[bool, typer.Option("--use", help="Make it the champion of its name here.")] = False,
+    mlflow: Annotated[str | None, typer.Option(help="The registry; unset: below --var.", show_default=False)] = None,
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+) -> None:
+    """Verify a model in the own copy of the ledger, and register it in the own MLflow, ready to serve."""
+    import getpass
+
+    from lepton_pipelines.market.models import model_offer
+    from lepton_pipelines.organisation.model_market import pull as command
+    from lepton_pipelines.registry import promotion
+    from lepton_pipelines.registry.serving import serve_line
+    from lepton_pipelines.registry.tracking import open_tracking
+
+    place = _place(home, name, var)
+    found = model_offer(place, model, version)
+    if licence is not None and found.card.licence != licence:
+        raise UserError(f"{model} has the licence {found.card.licence}, you asked for {licence}. Nothing was pulled.")
+    ledger = var / "ledger" / name if name else home / "ledger"
+    tracking = open_tracking(mlflow, folder=var.absolute())
+    published, lineage = command(place, ledger, tracking, found)
+    typer.echo(f"{published.registered_model} v{published.version} is {found.id} v{found.version}\n\nproved")
+    typer.echo("".join(f"  ✓ {line}\n" for line in lineage.proved) + "\nnot proved")
+    typer.echo("".join(f"  – {line}\n" for line in lineage.not_proved))
+    selector = f"/{published.version}"
+    if champion:
+        why = f"pulled from {found.id} v{found.version}"
+        promotion.promote(tracking, published.registered_model, published.version, reason=why, by=getpass.getuser())
+        selector = "@champion"
+    typer.echo(f"serve  {serve_line(tracking, published.registered_model, selector)}")
 
 
 def _place(home: Path, name: str | None, var: Path) -> "Place":

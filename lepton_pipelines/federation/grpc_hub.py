@@ -21,7 +21,7 @@ from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, INLINE, LARGES
 from lepton_pipelines.identity.certificates import Certificate
 from lepton_pipelines.identity.hub_home import AdmittedMember, HubHome
 from lepton_pipelines.identity.onboarding import read_request
-from lepton_pipelines.ledger.documents import Documents
+from lepton_pipelines.ledger.documents import LARGEST_MODEL, Documents
 from lepton_pipelines.ledger.hub_ledger import HubLedger
 from lepton_pipelines.spec.errors import UserError
 
@@ -211,7 +211,9 @@ class HubServer:
     def DocumentPut(self, request: wire.DocumentPutRequest, context: Any) -> wire.DocumentPutReply:  # noqa: N802
         """Keep a document of the market for all members."""
         self._who(context)
-        return wire.DocumentPutReply(digest=_kept(lambda: self._documents.put(request.document), context))
+        return wire.DocumentPutReply(
+            digest=_kept(lambda: self._documents.put(request.document, most=LARGEST_MODEL), context)
+        )
 
     def DocumentGet(self, request: wire.DocumentGetRequest, context: Any) -> wire.DocumentGetReply:  # noqa: N802
         """Give a document by its digest."""

@@ -12,6 +12,7 @@ from lepton_pipelines.ledger.errors import DocumentRefused
 from lepton_pipelines.ledger.predicate import digest_of
 
 LARGEST = 256 * 1024
+LARGEST_MODEL = 2 * 1024 * 1024  # a model's file that travels as a document; larger ones are named by their address
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -21,12 +22,10 @@ class Documents:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, document: bytes) -> str:
-        """Keep a document and return its digest. Raises DocumentRefused if it is too long."""
-        if len(document) > LARGEST:
-            raise DocumentRefused(
-                f"a document of {len(document):,} bytes is too long for the ledger: {LARGEST:,} at most"
-            )
+    def put(self, document: bytes, *, most: int = LARGEST) -> str:
+        """Keep a document and return its digest. Raises DocumentRefused if it has more bytes than `most`."""
+        if len(document) > most:
+            raise DocumentRefused(f"a document of {len(document):,} bytes is too long for the ledger: {most:,} at most")
         digest = digest_of(document)
         if not self.has(digest):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -339,6 +339,36 @@ class ModelRolledBack(Predicate):
         return [(f"{self.model}/{self.version}", self.digest)]
 
 
+class ModelOffered(Predicate):
+    """A published version is offered to others, with a card that says what it is and under which licence."""
+
+    KIND: ClassVar[str] = "model-offered"
+
+    offer: ProductId
+    version: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    digest: Sha256
+    card: Sha256
+
+    def subjects(self) -> list[tuple[str, str]]:
+        """The model's file and its card."""
+        return [(f"{self.offer}/{self.version}", self.digest), (f"{self.offer}/{self.version}/card", self.card)]
+
+
+class ModelWithdrawn(Predicate):
+    """A version is offered no longer."""
+
+    KIND: ClassVar[str] = "model-withdrawn"
+
+    offer: ProductId
+    version: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    digest: Sha256
+    reason: Reason
+
+    def subjects(self) -> list[tuple[str, str]]:
+        """The model's file."""
+        return [(f"{self.offer}/{self.version}", self.digest)]
+
+
 class Evaluation(Predicate):
     """How a model scored over all members' held-out rows, and which gates it passed."""
 
@@ -377,6 +407,6 @@ KINDS: dict[str, type[Predicate]] = {
         ProductPublished, ProductChanged, ProductWithdrawn,
         GrantAsked, GrantGiven, GrantRefused, GrantRevoked, GrantUsed,
         RunOpened, RunJoined, RunSuspended, RunResumed, RunAborted, RunFinished, TreeFinished,
-        ModelPublished, ModelPromoted, ModelRolledBack, Evaluation, PolicyRefused,
+        ModelPublished, ModelPromoted, ModelRolledBack, ModelOffered, ModelWithdrawn, Evaluation, PolicyRefused,
     )
 }  # fmt: skip

@@ -82,6 +82,10 @@ class History:
                 self.runs.evaluate(index, predicate)
             case entries.ModelPublished():
                 self.runs.publish(index, predicate)
+            case entries.ModelOffered():
+                self.runs.offer(index, predicate)
+            case entries.ModelWithdrawn():
+                self.runs.withdraw(predicate)
             case entries.ModelPromoted() | entries.ModelRolledBack():
                 self.runs.promote(predicate)
             case entries.PolicyRefused():

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 from lepton_pipelines.ledger.entries import (
     Evaluation,
+    ModelOffered,
     ModelPromoted,
     ModelPublished,
     ModelRolledBack,
+    ModelWithdrawn,
     PolicyRefused,
     RunAborted,
     RunFinished,
@@ -53,6 +55,7 @@ class Runs:
         self.by_id: dict[str, Run] = {}
         self.versions: dict[tuple[str, int], Version] = {}
         self.aliases: dict[tuple[str, str], int] = {}
+        self.offers: dict[tuple[str, int], tuple[int, ModelOffered]] = {}
 
     def open(self, index: int, opened: RunOpened, members: set[str]) -> None:
         """Begin a run among members."""
@@ -137,6 +140,25 @@ class Runs:
             raise EntryRefused(f"{entry.alias} of {entry.model} is not at v{entry.before}")
         self.aliases[entry.model, entry.alias] = entry.version
 
+    def offer(self, index: int, offered: ModelOffered) -> None:
+        """Offer a version that its author published, with that digest; once more gives it a new card."""
+        owner, model = offered.offer.split("/")
+        self._offers_own(owner, offered.author.organisation, offered.offer)
+        version = self.versions.get((model, offered.version))
+        if version is None or version.published.author.organisation != owner:
+            raise EntryRefused(f"{owner} has not published {model} v{offered.version} in this ledger")
+        if version.published.digest != offered.digest:
+            raise EntryRefused(f"{model} v{offered.version} was not published with this digest")
+        self.offers[offered.offer, offered.version] = (index, offered)
+
+    def withdraw(self, withdrawn: ModelWithdrawn) -> None:
+        """Offer a version no longer."""
+        self._offers_own(withdrawn.offer.split("/")[0], withdrawn.author.organisation, withdrawn.offer)
+        _, offered = self.offers.get((withdrawn.offer, withdrawn.version), (0, None))
+        if offered is None or offered.digest != withdrawn.digest:
+            raise EntryRefused(f"{withdrawn.offer} v{withdrawn.version} is not on offer")
+        del self.offers[withdrawn.offer, withdrawn.version]
+
     def refuse(self, refused: PolicyRefused) -> None:
         """Note that a policy refused a run; a run that is in the ledger must be the same one."""
         if refused.run in self.by_id:
@@ -148,6 +170,10 @@ class Runs:
         if known.state not in ("open", "suspended"):
             raise EntryRefused(f"run {run} is {known.state}")
         return tuple(known.opened.members)
+
+    def _offers_own(self, owner: str, author: str, offer: str) -> None:
+        if owner != author:
+            raise EntryRefused(f"{author} cannot speak for {offer}: only {owner} can")
 
     def _known(self, name: str) -> Run:
         run = self.by_id.get(name)

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from lepton_pipelines.ledger.documents import LARGEST
 from lepton_pipelines.ledger.history import History
 from lepton_pipelines.ledger.predicate import Predicate
 
@@ -22,8 +23,8 @@ class Place(Protocol):
         """Say something in the organisation's name; return the entry's index. Raises UserError if a rule is broken."""
         ...
 
-    def put(self, document: bytes) -> str:
-        """Keep a document for everyone to read, and return its digest."""
+    def put(self, document: bytes, *, most: int = LARGEST) -> str:
+        """Keep a document of at most so many bytes for everyone to read, and return its digest."""
         ...
 
     def get(self, digest: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lepton_pipelines.federation.hub_connection import ConnectionLost, HubConnection
 from lepton_pipelines.identity.organisation_home import OrganisationHome
-from lepton_pipelines.ledger.documents import Documents
+from lepton_pipelines.ledger.documents import LARGEST, LARGEST_MODEL, Documents
 from lepton_pipelines.ledger.errors import DocumentRefused
 from lepton_pipelines.ledger.history import History
 from lepton_pipelines.ledger.member_ledger import MemberLedger
@@ -49,9 +49,9 @@ class LocalMarket:
             ledger.checkpoint()
             return index
 
-    def put(self, document: bytes) -> str:
+    def put(self, document: bytes, *, most: int = LARGEST) -> str:
         """Keep a document beside the ledger."""
-        return self._documents.put(document)
+        return self._documents.put(document, most=most)
 
     def get(self, digest: str) -> bytes:
         """Return a document."""
@@ -93,9 +93,9 @@ class HubMarket:
             ledger.catch_up()
             return index
 
-    def put(self, document: bytes) -> str:
+    def put(self, document: bytes, *, most: int = LARGEST) -> str:
         """Keep a document here and at the hub."""
-        digest = self._documents.put(document)
+        digest = self._documents.put(document, most=most)
         with self._connection() as connection:
             if connection.document_put(document) != digest:
                 raise DocumentRefused("the hub keeps another document than it was sent")
@@ -108,7 +108,7 @@ class HubMarket:
                 document = connection.document_get(digest)
             if digest_of(document) != digest:
                 raise DocumentRefused(f"the hub shows another document for {digest[:16]}… than the ledger names")
-            self._documents.put(document)
+            self._documents.put(document, most=LARGEST_MODEL)
         return self._documents.get(digest)
 
     @contextmanager
