@@ -83,10 +83,14 @@ class Join:
 
 @dataclass(frozen=True)
 class Say:
-    """To the hub: a statement, for upload steps with the masked vector. Answered when everyone's is there."""
+    """To the hub: a statement, for upload steps with the masked vector. Answered when everyone's is there.
+
+    digest: SHA-256 of the data, where the hub's driver has worked it out already.
+    """
 
     envelope: wire.Envelope
     data: bytes | bytearray = field(default=b"", repr=False)
+    digest: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class HubRun:
         if slot.kind != wire.KIND_MANIFEST and slot.epoch < self.epoch:
             return [self._answer(member, slot, Reply(wire.STATUS_NEW_EPOCH, self.epoch, slot))]
         again = mine is not None and (slot.kind != wire.KIND_UPLOAD or not self._lacks_data_of(member, slot))
-        problem = "" if again else self._unfit(slot, envelope, request.data)
+        problem = "" if again else self._unfit(slot, envelope, request)
         if problem:
             return self._refuse(member, slot, problem)
         outputs: list[Output] = []
@@ -267,8 +267,9 @@ class HubRun:
             return [self._answer(member, slot, reply)]
         return None
 
-    def _unfit(self, slot: Slot, envelope: wire.Envelope, data: bytes | bytearray) -> str:
+    def _unfit(self, slot: Slot, envelope: wire.Envelope, request: Say) -> str:
         """Say why a statement cannot be taken; empty if it can."""
+        data = request.data
         dimensions, names = self.manifest.dimensions, self.manifest.names
         if slot.kind not in _TAKEN or slot.epoch > self.epoch or (slot.kind == wire.KIND_MANIFEST) != (slot.epoch == 0):
             return f"there is no {slot.step} in epoch {slot.epoch}"
@@ -287,7 +288,7 @@ class HubRun:
                 return f"sum {slot.number} is out of turn: everyone holds the totals up to {done}"
         try:
             if slot.kind == wire.KIND_UPLOAD:
-                return self._unfit_upload(slot, wire.Upload.FromString(envelope.body), data)
+                return self._unfit_upload(slot, wire.Upload.FromString(envelope.body), request)
             if slot.kind == wire.KIND_KEYS:
                 wire.KeyShare.FromString(envelope.body)
             if slot.kind == wire.KIND_ANNOUNCE:
@@ -298,7 +299,8 @@ class HubRun:
             return f"a malformed {slot.step}"
         return "" if not data else f"a {slot.step} carries no vector"
 
-    def _unfit_upload(self, slot: Slot, upload: wire.Upload, data: bytes | bytearray) -> str:
+    def _unfit_upload(self, slot: Slot, upload: wire.Upload, request: Say) -> str:
+        data = request.data
         for name in self.manifest.names:
             announced = wire.Announce.FromString(
                 self._slots[Slot(self.epoch, wire.KIND_ANNOUNCE, slot.number)][name].body
@@ -307,7 +309,7 @@ class HubRun:
                 return f"an upload of other cells than {name} announced"
         if not upload.cells * upload.width == upload.size == len(data):
             return f"{len(data)} bytes came, {upload.cells} cells of {upload.width} bytes were to come"
-        if hashlib.sha256(data).digest() != upload.digest:
+        if (request.digest or hashlib.sha256(data).digest()) != upload.digest:
             return "an upload whose bytes are not those of its digest"
         return ""
 

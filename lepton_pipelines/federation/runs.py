@@ -281,6 +281,8 @@ def manifest_of(connection: "HubConnection", run_id: str) -> "Manifest":
 
 def forget_totals(run_id: str, home: "OrganisationHome") -> None:
     """Delete the totals of a run that is over here: nobody will ask for them again. What was signed stays."""
-    folder = home.folder / "runs" / run_id / "totals"
-    for path in folder.glob("*.total"):
-        path.unlink()
+    from lepton_pipelines.federation.journal import RunJournal
+
+    journal = RunJournal(home.run_folder(run_id))
+    journal.drop_totals(journal.done)
+    journal.close()

@@ -7,6 +7,7 @@ import runpy
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -205,9 +206,9 @@ def test_an_organisation_that_is_killed_comes_back_by_itself_and_the_model_is_th
     began = machines.leave(PUBLISHER, "run", "pipeline.yaml")
     machines.until(PUBLISHER, "  run ")
     run = the_run((machines.folder / PUBLISHER / "log.txt").read_text())
-    totals = machines.folder / "valley" / "organisation" / "runs" / run / "totals"
+    journal = machines.folder / "valley" / "organisation" / "runs" / run / "journal.sqlite"
     end = time.monotonic() + 300
-    while not totals.is_dir() or len(list(totals.iterdir())) < 60:
+    while sums_begun(journal) < 60:
         assert time.monotonic() < end and began.poll() is None, (machines.folder / PUBLISHER / "log.txt").read_text()
         time.sleep(0.02)
     os.kill(part_of(run, "valley"), signal.SIGKILL)
@@ -218,6 +219,16 @@ def test_an_organisation_that_is_killed_comes_back_by_itself_and_the_model_is_th
     assert machines.models(run) == dict.fromkeys(NAMES, in_process_model)
     assert f"run {run}: finished, key epoch 2" in machines.here("hub", "hub", "status")
     assert "challenger" in (machines.folder / PUBLISHER / "log.txt").read_text()
+
+
+def sums_begun(journal: Path) -> int:
+    if not journal.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
+        try:
+            return database.execute("SELECT count(*) FROM commitments").fetchone()[0]
+        except sqlite3.OperationalError:  # not laid out yet, or being written
+            return 0
 
 
 def part_of(run: str, organisation: str) -> int:

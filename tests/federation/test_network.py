@@ -237,7 +237,7 @@ def test_a_chunk_that_was_lost_is_sent_again_from_where_the_hub_has_it(hub_of_th
     for one in sums:
         one.wait_until_ready(30)
     connection = hub_of_three.connect("north")
-    length = 600_000
+    length = 1_200_000  # more than one chunk
     vectors = {one.member: values_of(one.member, length) for one in sums}
     lost = []
     original = sums[0]._connection.call

@@ -7,9 +7,9 @@ import grpc
 
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 
-CHUNK = 1 << 20  # bytes of a vector in one message
-INLINE = 1 << 20  # vectors up to here travel with their statement
-LARGEST_MESSAGE = CHUNK + INLINE + (1 << 20)
+CHUNK = 1 << 22  # bytes of a vector in one message
+INLINE = 1 << 22  # vectors up to here travel with their statement
+LARGEST_MESSAGE = max(CHUNK, INLINE) + (1 << 20)
 HUB_TARGET = "hub.lepton"
 FRAMES = [  # vectors are long: fewer, larger frames and windows that hold one
     ("grpc.http2.max_frame_size", 1 << 22),
