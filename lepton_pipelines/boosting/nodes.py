@@ -60,13 +60,14 @@ class RowNodes:
         arguments = self._codes, offsets, self._rows, self._scratch, starts, ends, questions, pairs.ravel(), self._pool
         return follow(*arguments)
 
-    def add_leaves(self, tree: Tree, last: Splits, margin: Float32Array) -> None:
+    def add_leaves(self, tree: Tree, last: Splits, places: Int32Array, margin: Float32Array) -> None:
         """Add each row's leaf value to its margin, float32, (rows,).
 
         last: the splits that the rows have not followed: both children are leaves, and one look tells which.
+        places: int32, by node of the tree, the number under which its rows were divided.
         """
         whole = np.setdiff1d(np.flatnonzero(tree.is_leaf), np.concatenate([last.left, last.left + 1]))
-        nodes = np.concatenate([last.node, whole]).astype(np.int64)
+        nodes = places[np.concatenate([last.node, whole])]
         feature = np.concatenate([last.feature, np.full(len(whole), -1, np.int32)]).astype(np.int32)
         left_value = tree.threshold[np.concatenate([last.left, whole])]
         right_value = tree.threshold[np.concatenate([last.left + 1, whole])]

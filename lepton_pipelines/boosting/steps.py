@@ -180,18 +180,20 @@ class GrowNodes:
 class FinishTree:
     """Add a finished tree to the margins of all sets.
 
-    last: the splits that the rows of the set trained on have not followed.
+    last: the splits that the rows of the set trained on have not followed. places: int32, by node of the tree, the
+    number under which its rows were divided.
     """
 
     tree: Tree
     last: Splits
+    places: Int32Array
     evaluation: tuple[str, ...]
 
     def run(self, shard: Shard) -> Int64Array:
         """Add; nothing to add up."""
         state = shard.rounds
         margin = shard.margins[state.name][self.tree.class_index]
-        state.growing.add_leaves(self.tree, self.last, margin)
+        state.growing.add_leaves(self.tree, self.last, self.places, margin)
         if state.others is not None and len(state.others):
             shard.add_tree(state.name, self.tree, state.binning, rows=state.others)
         for name in self.evaluation:

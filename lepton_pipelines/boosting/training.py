@@ -317,7 +317,7 @@ class _Training:
             level += 1
             step = GrowNodes(output, request.splits, request.count)
             total = self._sum(step, f"{name}/{level}", bound=bound, context=request.splits.digest)
-        self.rows.run(FinishTree(grown.tree, grown.last, self.evaluation))
+        self.rows.run(FinishTree(grown.tree, grown.last, grown.places, self.evaluation))
         self.trees.append(grown.tree)
         self._note(grown.tree)
 
