@@ -22,6 +22,7 @@ test-all: $(DEVELOPMENT)  ## run every test, those with servers of their own inc
 
 test-oldest: $(OLDEST)  ## run the comparison with XGBoost against the oldest release that we support
 	.venv-oldest/bin/python -m pytest -n auto tests/parity -m "not slow"
+	LEPTON_OTHER_PYTHON=$(CURDIR)/.venv-oldest/bin/python $(BIN)/pytest -n 0 tests/boosting/test_model_file.py -k another_release
 
 lint: $(DEVELOPMENT)  ## style, types and the dependency rule
 	$(BIN)/ruff check .
@@ -31,6 +32,7 @@ lint: $(DEVELOPMENT)  ## style, types and the dependency rule
 
 bench: $(DEVELOPMENT)  ## measure against stock XGBoost in the same run
 	$(BIN)/python benchmarks/engine.py
+	for what in memory binning first quality; do $(BIN)/python benchmarks/engine_costs.py $$what || exit 1; done
 	$(BIN)/python benchmarks/secure_sum.py
 
 clean:  ## remove the environments, caches and everything that runs have written

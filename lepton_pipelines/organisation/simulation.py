@@ -1,7 +1,9 @@
 """`lp.simulate`: several organisations in one process, one for each part of the rows, with secure sums between them.
 
 What a federation would do, to the last mask, without its network: for trying out, for teaching, for tests. The model
-is byte for byte the one that `lp.train` grows from all parts' rows together on the same edges.
+is byte for byte the one that `lp.train` grows from all parts' rows together on the same edges and base score. (Where
+it is not given, that of `reg:quantileerror` is read from cells of at least 20 rows once there are several parts; one
+part alone gives its exact quantile.)
 """
 
 from collections.abc import Callable, Mapping, Sequence

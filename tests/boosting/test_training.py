@@ -92,3 +92,27 @@ def test_a_schedule_sets_each_rounds_learning_rate(sets):
 def test_a_callback_of_xgboosts_is_refused_by_name(sets):
     with pytest.raises(UserError, match="EvaluationMonitor has neither"):
         lp.train(PARAMS, sets["train"], 1, callbacks=[xgboost.callback.EvaluationMonitor()])
+
+
+class Sums:
+    """Notes how many sums there were when each round ended."""
+
+    def __init__(self):
+        self.so_far = []
+
+    def on_round(self, report):
+        self.so_far.append(report.traffic.sums)
+
+
+def test_growing_by_loss_takes_far_fewer_sums_than_splits_and_gives_the_same_model():
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(3000, 6)).astype(np.float32)
+    label = (X[:, 0] * X[:, 1] + X[:, 2] + rng.normal(size=3000)).astype(np.float32)
+    edges = [np.append(np.linspace(-2, 2, 60), 9).astype(np.float32)] * 6
+    params = {"grow_policy": "lossguide", "max_leaves": 64, "max_depth": 0, "nthread": 2}
+    whole = lp.train(params, lp.Dataset(X, label), 3, edges=edges)
+    sums = Sums()
+    parts = [lp.Dataset(X[part], label[part]) for part in (slice(0, 1000), slice(1000, None))]
+    together = lp.simulate(params, parts, 3, edges=edges, callbacks=[sums], verbose_eval=False)
+    assert bytes(together.save_raw("ubj")) == bytes(whole.save_raw("ubj"))
+    assert np.diff(sums.so_far).max() < 63 / 2
