@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from lepton_pipelines.cli.app import app
 from lepton_pipelines.federation.runs import join, opened_run
 from lepton_pipelines.identity.onboarding import read_request
+from lepton_pipelines.ledger.verification import verify_ledger
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.run import OrganisationRun
 from lepton_pipelines.spec.organisation import read_organisation
@@ -198,6 +199,8 @@ def test_a_run_over_the_hub_gives_the_model_of_one_process_at_every_organisation
         assert (folder / "runs" / run / "report.html").stat().st_size > 10_000
         assert (folder / "mlflow").exists() == (name == PUBLISHER)
         assert sorted(path.name for path in (folder / "runs" / run / "organisations").iterdir()) == [name]
+        proved = verify_ledger(machines.folder / name / "organisation" / "ledger").proved
+        assert any(f"run {run}: " in line and "cosigned by harbour, north, valley" in line for line in proved)
     assert f"run {run}: finished" in machines.here("valley", "org", "status")
     assert f"run {run}: finished" in machines.here("hub", "hub", "status")
 
