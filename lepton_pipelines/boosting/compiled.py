@@ -5,10 +5,13 @@ release the interpreter's lock and run under our own threads (`pool.py`): Numba'
 machine to machine, and one of them aborts the process when two organisations train in it at once.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,6 +20,8 @@ from typing import Any, TypeVar
 import numba
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+UNUSED_SECONDS = 14 * 24 * 3600  # kernels that no process asked for so long are removed
 
 _log = logging.getLogger(__name__)
 
@@ -67,16 +72,28 @@ def cache_folder() -> Path:
     for parent in candidates:
         folder = parent / name
         try:
+            new = not folder.exists()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
             continue
         if os.access(folder, os.W_OK):
+            os.utime(folder)  # in use
+            if new:
+                _remove_unused(parent)
             return folder
     raise PermissionError(
         "no folder for compiled kernels can be written: tried "
         + ", ".join(map(str, candidates))
         + ". Set NUMBA_CACHE_DIR to one that can."
     )
+
+
+def _remove_unused(parent: Path) -> None:
+    """Remove the kernels of sources that are gone: those that no process has asked for in two weeks."""
+    for folder in parent.glob("kernels-*"):
+        with contextlib.suppress(FileNotFoundError):  # another process tidies up as well
+            if time.time() - folder.stat().st_mtime > UNUSED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache
