@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.types.entrypoint import EntrypointType
 
 from flows.federated_retrain import federated_retrain
+from flows.promote import promote, rollback
 from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.spec.schedule import Schedule
 
@@ -41,7 +42,35 @@ def deploy(pipeline: Pipeline, *, var: Path, pool: str = POOL) -> UUID:
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     made: UUID = deployment.apply()
+    for companion in _companions(pipeline, var, pool):
+        companion.apply()
     return made
+
+
+def _companions(pipeline: Pipeline, var: Path, pool: str) -> list[Any]:
+    """Return the deployments that go with a pipeline: a form that asks a person, and a button that goes back."""
+    if not isinstance(pipeline.organisations, dict):
+        return []
+    where = {
+        "model": pipeline.model_name,
+        "organisation": str(Path(pipeline.organisations[pipeline.publisher]).absolute()),
+        "var": str(var.absolute()),
+    }
+    settings: dict[str, Any] = {
+        "name": pipeline.name,
+        "parameters": where,
+        "tags": [TAG, pipeline.name],
+        "work_pool_name": pool,
+        "entrypoint_type": EntrypointType.MODULE_PATH,
+    }
+    return [
+        promote.to_deployment(
+            description=f"Asks a person whether a version of {pipeline.model_name} becomes champion.", **settings
+        ),
+        rollback.to_deployment(
+            description=f"Makes the previous champion of {pipeline.model_name} champion again: press Run.", **settings
+        ),
+    ]
 
 
 def make_pool(name: str) -> None:

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 
 from flows.at_a_hub import retrain_at_hub
 from flows.organisation_run import organisation_run
+from flows.promote import ask_for_approval
 from lepton_pipelines.evaluation.result import Evaluation
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.runs import opened_run
@@ -84,7 +85,10 @@ def federated_retrain(
     results = tasks.gates(pipeline, parts[0], model)
     published, decision = tasks.publish(pipeline, parts, model, results, tracking, publisher.tracking.experiment)
     seconds = {**parts[0].seconds(), "whole run": time.perf_counter() - began}
-    return tasks.record(pipeline, parts, model, results, published, decision, folder, tracking, seconds)
+    evaluation = tasks.record(pipeline, parts, model, results, published, decision, folder, tracking, seconds)
+    if decision.outcome == "waiting":
+        ask_for_approval(pipeline, decision, _files(pipeline)[pipeline.publisher], var)
+    return evaluation
 
 
 def _say_stopped(pipeline: Pipeline, folder: RunFolder, error: BaseException, rounds: dict[str, int]) -> None:

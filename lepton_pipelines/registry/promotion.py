@@ -75,6 +75,11 @@ def holder(tracking: Tracking, model: str, alias: str) -> Version | None:
     return None if number is None else _version(client, model, str(number))
 
 
+def read_version(tracking: Tracking, model: str, number: str) -> Version:
+    """Return a version of a registered model. Raises UserError, with the versions that exist, if there is none."""
+    return _existing(tracking.client(), model, number)
+
+
 def settle(
     tracking: Tracking,
     model: str,
