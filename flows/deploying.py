@@ -12,43 +12,53 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.types.entrypoint import EntrypointType
 
+from flows.automations import install_automations
 from flows.federated_retrain import federated_retrain
 from flows.promote import promote, rollback
+from flows.watch_drift import watch_drift
 from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.spec.schedule import Schedule
 
 POOL = "lepton"
 TAG = "lepton"
+WATCH = "0 5 * * *"
+HEARTBEATS = {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
+"""What a run's process is told: to show every half minute that it lives."""
+ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
 
-def deploy(pipeline: Pipeline, *, var: Path, pool: str = POOL) -> UUID:
+def deploy(pipeline: Pipeline, *, var: Path, pool: str = POOL, watch: str | None = WATCH) -> UUID:
     """Register a pipeline's retraining at the Prefect server that is configured; a second time updates it.
 
     The spec's values become the run form's defaults. At most one run of a pipeline goes on at a time: one that is
-    due while the last is still going is cancelled by Prefect, not queued. Returns the deployment's id.
+    due while the last is still going is cancelled by Prefect, not queued; so of those that piled up while no worker was
+    there, one runs. watch: cron line of the watch for drift, in the schedule's time zone; None: only by hand.
+    Returns the deployment's id.
     """
     make_pool(pool)
     deployment: Any = federated_retrain.to_deployment(
         name=pipeline.name,
         description=f"Trains {pipeline.model_name} over {', '.join(pipeline.members)} and registers it.",
         parameters={
-            "pipeline": pipeline.model_dump(mode="json", exclude_unset=True, by_alias=True),
+            "pipeline": _told(pipeline),
             "var": str(var.absolute()),
         },
         schedules=[] if pipeline.schedule is None else [schedule_of(pipeline.schedule)],
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+        concurrency_limit=ONE_AT_A_TIME,
         tags=[TAG, pipeline.name],
         work_pool_name=pool,
+        job_variables=HEARTBEATS,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     made: UUID = deployment.apply()
-    for companion in _companions(pipeline, var, pool):
+    for companion in _companions(pipeline, var, pool, watch):
         companion.apply()
+    install_automations(pipeline, made)
     return made
 
 
-def _companions(pipeline: Pipeline, var: Path, pool: str) -> list[Any]:
-    """Return the deployments that go with a pipeline: a form that asks a person, and a button that goes back."""
+def _companions(pipeline: Pipeline, var: Path, pool: str, watch: str | None) -> list[Any]:
+    """Return the deployments that go with a pipeline: a form that asks a person, a button that goes back, a watch."""
     if not isinstance(pipeline.organisations, dict):
         return []
     where = {
@@ -58,19 +68,35 @@ def _companions(pipeline: Pipeline, var: Path, pool: str) -> list[Any]:
     }
     settings: dict[str, Any] = {
         "name": pipeline.name,
-        "parameters": where,
         "tags": [TAG, pipeline.name],
         "work_pool_name": pool,
+        "job_variables": HEARTBEATS,
         "entrypoint_type": EntrypointType.MODULE_PATH,
     }
+    zone = "UTC" if pipeline.schedule is None else pipeline.schedule.timezone
     return [
         promote.to_deployment(
-            description=f"Asks a person whether a version of {pipeline.model_name} becomes champion.", **settings
+            description=f"Asks a person whether a version of {pipeline.model_name} becomes champion.",
+            parameters=where,
+            **settings,
         ),
         rollback.to_deployment(
-            description=f"Makes the previous champion of {pipeline.model_name} champion again: press Run.", **settings
+            description=f"Makes the previous champion of {pipeline.model_name} champion again: press Run.",
+            parameters=where,
+            **settings,
+        ),
+        watch_drift.to_deployment(
+            description=f"Compares the rows with what the champion of {pipeline.model_name} was trained on.",
+            parameters={"pipeline": _told(pipeline), "var": str(var.absolute())},
+            schedules=[] if watch is None else [CronSchedule(cron=watch, timezone=zone)],
+            concurrency_limit=ONE_AT_A_TIME,
+            **settings,
         ),
     ]
+
+
+def _told(pipeline: Pipeline) -> dict[str, Any]:
+    return pipeline.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 def make_pool(name: str) -> None:

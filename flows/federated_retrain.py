@@ -1,9 +1,7 @@
 """The whole pipeline: every organisation's part at the same time, then gates, publication and the record."""
 
-import contextvars
 import secrets
 import time
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
 
@@ -11,11 +9,10 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.at_a_hub import retrain_at_hub
+from flows.in_step import all_in_step
 from flows.organisation_run import organisation_run
 from flows.promote import ask_for_approval
 from lepton_pipelines.evaluation.result import Evaluation
-from lepton_pipelines.federation.in_process import InProcessFederation
-from lepton_pipelines.federation.runs import opened_run
 from lepton_pipelines.organisation.algorithms import model_file
 from lepton_pipelines.organisation.checking import check_spec
 from lepton_pipelines.organisation.decisions import record_stopped
@@ -25,10 +22,7 @@ from lepton_pipelines.organisation.reports import PartReport
 from lepton_pipelines.registry.tracking import open_tracking
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import Pipeline
-from lepton_pipelines.sums import SumAborted
 from tasks import outcome as tasks
-
-LOOK_SECONDS = 0.2
 
 
 def new_run_id() -> str:
@@ -100,53 +94,21 @@ def _say_stopped(pipeline: Pipeline, folder: RunFolder, error: BaseException, ro
 
 
 def _all_parts(pipeline: Pipeline, folder: RunFolder) -> list[PartReport]:
-    """Run every organisation's part in a thread of its own; one that fails releases the others.
+    """Run every organisation's part. Raises UserError with the problems of all, or what went wrong at the first."""
+    files = _files(pipeline)
 
-    Raises UserError with the problems of all organisations, or what went wrong at the first.
-    """
-    members, files = pipeline.members, _files(pipeline)
-    with (
-        opened_run(folder.run_id, members, allow_two_parties=pipeline.allow_two_parties) as federation,
-        ThreadPoolExecutor(len(members), thread_name_prefix="organisation") as threads,
-    ):
-        running = {
-            # The copied context tells Prefect whose children they are.
-            name: threads.submit(
-                contextvars.copy_context().run,
-                organisation_run,
-                organisation=name,
-                run=folder.run_id,
-                pipeline=pipeline,
-                file=files[name],
-                var=folder.var,
-                share=len(members),
-            )
-            for name in members
-        }
-        try:
-            # With a time limit: a signal that another thread takes (Ctrl-C) is acted upon when this one wakes up.
-            while wait(running.values(), timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION).not_done:
-                if any(part.done() and part.exception() is not None for part in running.values()):
-                    break
-        except BaseException as stop:
-            # Ctrl-C, or Prefect cancels: the others must not wait for a sum that never comes.
-            federation.abort(f"the run was stopped ({type(stop).__name__})")
-            raise
-        return _results(running, federation)
+    def start(name: str) -> PartReport:
+        part: PartReport = organisation_run(
+            organisation=name,
+            run=folder.run_id,
+            pipeline=pipeline,
+            file=files[name],
+            var=folder.var,
+            share=len(files),
+        )
+        return part
 
-
-def _results(running: dict[str, "Future[PartReport]"], federation: InProcessFederation) -> list[PartReport]:
-    for name, part in running.items():
-        if part.done() and (error := part.exception()) is not None:
-            federation.abort(f"{name} has stopped: {error}")
-    wait(running.values())
-    errors = [error for part in running.values() if (error := part.exception()) is not None]
-    problems = [problem for error in errors if isinstance(error, UserError) for problem in error.problems]
-    if problems:
-        raise UserError(list(dict.fromkeys(problems)))
-    for error in sorted(errors, key=lambda error: isinstance(error, SumAborted)):
-        raise error
-    return [part.result() for part in running.values()]
+    return all_in_step(pipeline, folder.run_id, start)
 
 
 def _files(pipeline: Pipeline) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from lepton_pipelines.organisation.run import OrganisationRun
 from lepton_pipelines.spec.organisation import read_organisation
 from lepton_pipelines.spec.pipeline import Pipeline
 from tasks import organisation_part as tasks
+from tasks.drift import remember
 
 
 @flow(name="organisation-run", flow_run_name="{organisation}", persist_result=False)
@@ -44,6 +45,7 @@ def organisation_run(organisation: str, run: str, pipeline: Pipeline, file: Path
             if pipeline.comparison.alone or pipeline.comparison.pooled:
                 tasks.compare(part)
             tasks.evaluate(part)
+            remember(part)
             sums.finish(hashlib.sha256(part.model).digest())
             return part.report()
         finally:

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from lepton_pipelines.evaluation.result import Evaluation
+from lepton_pipelines.organisation.drift import attach_reference
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.outcome import assemble, judge, publish_model, settle_model
 from lepton_pipelines.organisation.outcome import record as write_record
@@ -74,6 +75,7 @@ def record(
     report = write_record(folder, evaluation, published, tracking)
     recorded = record_run(Said(pipeline, parts, model, results, published, decision), folder)
     attach_proof(recorded, published, tracking)
+    attach_reference(folder, pipeline.publisher, published, tracking)
     show_results(evaluation, report, published.address)
     return evaluation
 

@@ -35,7 +35,13 @@ def prefect_server(tmp_path_factory) -> Iterator[str]:
     with (home / "log.txt").open("w") as log:
         server = subprocess.Popen(
             command,
-            env={**kept, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+            # Its pages ask the address that the server is told of.
+            env={
+                **kept,
+                "PREFECT_HOME": str(home),
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PREFECT_API_URL": address,
+            },
             stdout=log,
             stderr=log,
         )

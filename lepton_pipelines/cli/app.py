@@ -93,11 +93,14 @@ def deploy(
     spec: Spec,
     var: Folder = Path("var"),
     pool: Annotated[str, typer.Option(help="Work pool whose workers run it; made if there is none.")] = "lepton",
+    watch: Annotated[
+        str, typer.Option(help="Cron line of the watch for drift, in the schedule's time zone; never: only by hand.")
+    ] = "0 5 * * *",
 ) -> None:
     """Register a pipeline at a Prefect server: on its schedule, and in the UI."""
     from lepton_pipelines.cli import deploy as command
 
-    command.deploy(spec, var=var, pool=pool)
+    command.deploy(spec, var=var, pool=pool, watch=watch)
 
 
 @app.command()

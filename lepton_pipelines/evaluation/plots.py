@@ -16,6 +16,7 @@ from lepton_pipelines.evaluation.result import (
     ComparisonRow,
     Confusion,
     Curve,
+    DriftLine,
     Evaluation,
     Importance,
     RegressionFigures,
@@ -336,6 +337,22 @@ def error_histogram(figures: RegressionFigures, unit: str) -> str:
             axes.set_xlim(-reach, reach)
         axes.set_xlabel(f"predicted − actual{_in(unit)}")
         axes.set_ylabel("rows")
+        return svg()
+
+
+def drift_plot(lines: Sequence[DriftLine]) -> str:
+    """Draw how far each column has moved, as bars of the population stability index, with each one's limit."""
+    shown = sorted(lines, key=lambda line: line.psi)[-20:]
+    with _axes((4.8, 1.0 + 0.24 * len(shown)), "Population stability index by column") as (axes, svg):
+        places = range(len(shown))
+        colours = [VERMILION if line.drifted else BLUE for line in shown]
+        axes.barh(places, [line.psi for line in shown], color=colours, height=0.62)
+        axes.plot([line.psi_limit for line in shown], places, linestyle="none", marker="|", markersize=11, color=INK)
+        axes.set_yticks(places, [line.column for line in shown])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("population stability index; the mark is the limit")
         return svg()
 
 

@@ -103,6 +103,11 @@ class Evaluating:
             seconds=0,
         )
 
+    def score(self, one: Contender, held_out: int) -> Figures:
+        """Score one model on everybody's held-out rows. held_out: how many these are."""
+        self.held_out = held_out
+        return self._score(one)
+
     def _score(self, one: Contender) -> Figures:
         part, objective = self.part, self.part.pipeline.training.objective
         key = f"evaluation/{one.name}"

@@ -1,15 +1,14 @@
 """What a person is shown who decides on a challenger: its figures beside the champion's, and the gates, as Markdown."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lepton_pipelines.registry.gates import NAMES
 from lepton_pipelines.registry.promotion import CHAMPION, GATES_TAG, holder, read_version
-from lepton_pipelines.registry.tracking import Tracking, quiet_logging
+from lepton_pipelines.registry.run_files import read_run_file
+from lepton_pipelines.registry.tracking import Tracking
 
 RESULTS_FILE = "results.json"
 
@@ -69,14 +68,5 @@ def _figure(value: float | None) -> str:
 
 def _results(tracking: Tracking, model: str, version: str) -> dict[str, Any] | None:
     """Load the figures that were recorded beside the version; None if its run has none."""
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    run = tracking.client().get_model_version(model, version).run_id
-    with tempfile.TemporaryDirectory(prefix="lepton-") as folder, tracking.as_current(), quiet_logging():
-        try:
-            path = download_artifacts(artifact_uri=f"runs:/{run}/{RESULTS_FILE}", dst_path=folder)
-        except (MlflowException, OSError):
-            return None  # a version that was published otherwise
-        told: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        return told
+    found = read_run_file(tracking, model, version, RESULTS_FILE)
+    return None if found is None else json.loads(found)

@@ -1,11 +1,14 @@
 """The healthcare example, copied, and the command line in a process of its own."""
 
+import asyncio
 import os
 import runpy
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +44,99 @@ class Example:
         """Write a hospital's rows anew."""
         path = self.folder / "data" / hospital / "patients.parquet"
         change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+@pytest.fixture(scope="module")
+def module_worker(environment, prefect_server, tmp_path_factory):
+    """A worker of the pool `lepton`, as an operator starts it."""
+    with (tmp_path_factory.mktemp("worker") / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("prefect"), "worker", "start", "--pool", "lepton"],
+            env={**environment, "PREFECT_API_URL": prefect_server},
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+        )
+        yield process
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def page():
+    """A page of the system's Chromium."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with driver.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1300, "height": 1400})
+        opened.set_default_timeout(60_000)
+        yield opened
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """Where pictures of pages are kept after the tests."""
+    folder = Path(os.environ.get("LEPTON_TEST_PICTURES") or ROOT / "var" / "test-pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass
+class PrefectApi:
+    """A Prefect server, asked by its own client."""
+
+    address: str
+
+    @property
+    def site(self) -> str:
+        return self.address.removesuffix("/api")
+
+    def ask(self, question):
+        """Put an asynchronous question to the client."""
+        from prefect.client.orchestration import PrefectClient
+
+        async def asking():
+            async with PrefectClient(self.address) as client:
+                return await question(client)
+
+        # In a thread of its own: a browser's driver has a loop in this one.
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(lambda: asyncio.run(asking())).result()
+
+    def deployment(self, name):
+        return self.ask(lambda client: client.read_deployment_by_name(name))
+
+    def runs(self, flow):
+        """Return all runs of a flow."""
+        from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+
+        wanted = FlowFilter(name=FlowFilterName(any_=[flow]))
+        return self.ask(lambda client: client.read_flow_runs(flow_filter=wanted))
+
+    def wait_for_run(self, flow, accept, seconds=300):
+        """Return the first run of a flow that is accepted. accept: of Prefect's flow run."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            runs = self.runs(flow)
+            for run in runs:
+                if accept(run):
+                    return run
+            time.sleep(0.3)
+        raise AssertionError(f"no such run of {flow}: {[(run.name, run.state) for run in runs]}")
+
+
+@pytest.fixture(scope="module")
+def prefect_api(prefect_server) -> PrefectApi:
+    """The tests' Prefect server."""
+    return PrefectApi(prefect_server)
 
 
 @dataclass

@@ -4,9 +4,12 @@ import asyncio
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from lepton_pipelines.spec.pipeline import Pipeline, read_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -91,6 +94,60 @@ def test_a_run_with_changed_parameters_trains_with_them(deployed, worker, prefec
     told = json.loads((folder / "results.json").read_text())
     assert told["rounds"] == 7
     assert told["reproduction"]["parameters"]["max_depth"] == 2
+
+
+def test_of_runs_that_piled_up_while_no_worker_was_there_one_trains_and_the_others_are_skipped(
+    deployed, prefect_server, prefect_api, request
+):
+    from prefect.states import Scheduled
+
+    found = prefect_api.deployment(NAME)
+    pipeline = found.parameters["pipeline"]
+    pipeline["training"] |= {"rounds": 2}
+    since = datetime.now(UTC) - timedelta(days=3)
+    started = [
+        prefect_api.ask(
+            lambda client, day=day: client.create_flow_run_from_deployment(
+                found.id,
+                parameters={"pipeline": pipeline},
+                state=Scheduled(scheduled_time=since + timedelta(days=day)),
+            )
+        ).id
+        for day in range(3)
+    ]
+    request.getfixturevalue("worker")
+    for one in started:
+        prefect_api.wait_for_run("federated-retrain", lambda run, one=one: run.id == one and run.state.is_final())
+    ended = sorted(run.state.name for run in prefect_api.runs("federated-retrain") if run.id in started)
+    assert ended == ["Cancelled", "Cancelled", "Completed"]
+    assert len(list((deployed.var / "runs").iterdir())) == 1
+
+
+def test_the_repositorys_prefect_yaml_deploys_the_example_as_the_command_does(environment, prefect_server, prefect_api):
+    ended = subprocess.run(
+        [Path(sys.executable).with_name("prefect"), "--no-prompt", "deploy", "--all"],
+        env={**environment, "PREFECT_API_URL": prefect_server},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = prefect_api.deployment(NAME)
+    assert found.schedules[0].schedule.cron == "0 3 * * 1"
+    assert found.concurrency_options.collision_strategy.value == "CANCEL_NEW"
+    assert found.work_pool_name == "lepton"
+    told = Pipeline.model_validate(found.parameters["pipeline"])
+    assert told == relative(read_pipeline(ROOT / "examples" / "healthcare" / "pipeline.yaml"))
+    for flow in ("promote", "rollback"):
+        assert prefect_api.deployment(f"{flow}/breast-cancer").parameters["model"] == "breast-cancer"
+
+
+def relative(pipeline: Pipeline) -> Pipeline:
+    """The spec with paths from the repository's folder, as prefect.yaml has them."""
+    files = {name: str(Path(file).relative_to(ROOT)) for name, file in pipeline.organisations.items()}
+    contract = str(Path(pipeline.contract).relative_to(ROOT))
+    return pipeline.model_copy(update={"organisations": files, "contract": contract})
 
 
 def test_without_a_server_it_says_how_to_get_one(example, lepton):

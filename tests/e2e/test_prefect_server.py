@@ -6,7 +6,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-STEPS = {"ingest", "validate", "bin", "train", "compare", "evaluate"}
+STEPS = {"ingest", "validate", "bin", "train", "compare", "evaluate", "remember"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,80 @@
+"""Watching for drift, as tasks: the comparison at each organisation, and what is published of it."""
+
+import base64
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+
+from lepton_pipelines.evaluation.plots import drift_plot
+from lepton_pipelines.evaluation.result import DriftLine, DriftReport
+from lepton_pipelines.organisation import drift
+from lepton_pipelines.organisation.run import OrganisationRun
+from lepton_pipelines.spec.pipeline import Pipeline
+from tasks.artifacts import key
+
+DRIFT_EVENT = "lepton.drift"
+NO_DRIFT_EVENT = "lepton.no-drift"
+
+
+@task(name="remember", task_run_name="remember", cache_policy=NO_CACHE, persist_result=False)
+def remember(part: OrganisationRun) -> drift.Reference | None:
+    """Count what the model has seen, for later comparisons."""
+    return drift.remember(part)
+
+
+@task(name="compare with training", task_run_name="compare with training", cache_policy=NO_CACHE, persist_result=False)
+def compare_with_training(part: OrganisationRun, worse: float) -> DriftReport:
+    """Hold the organisation's rows, with the others', against what the champion saw."""
+    return drift.watch(part, worse=worse)
+
+
+@task(name="publish drift", task_run_name="publish drift", cache_policy=NO_CACHE, persist_result=False)
+def publish_drift(pipeline: Pipeline, report: DriftReport) -> list[str]:
+    """Show the table and the plot, and tell Prefect by an event; return the reasons to train again."""
+    name, reasons = pipeline.name, report.reasons
+    lines = [line for line in (report.label, report.scores, *report.columns) if line is not None]
+    create_table_artifact(
+        table=[_row(line) for line in lines],
+        key=key(name, "drift"),
+        description=f"{report.rows_now} rows now against {report.rows_before} that the champion was trained on",
+    )
+    picture = base64.b64encode(drift_plot(lines).encode()).decode()
+    create_markdown_artifact(
+        markdown=f"{_summary(name, report)}\n\n![drift](data:image/svg+xml;base64,{picture})",
+        key=key(name, "drift", "report"),
+    )
+    emit_event(
+        DRIFT_EVENT if reasons else NO_DRIFT_EVENT,
+        resource={"prefect.resource.id": resource_of(name), "prefect.resource.name": name},
+        related=[{"prefect.resource.id": f"prefect.flow-run.{flow_run.get_id()}", "prefect.resource.role": "flow-run"}],
+        payload={"reasons": reasons, "rows": report.rows_now, "decay": report.decay},
+    )
+    get_run_logger().info("%s: %s", name, "; ".join(reasons) or "nothing has moved beyond its limit")
+    return reasons
+
+
+def resource_of(pipeline: str) -> str:
+    """Name a pipeline as Prefect's events do."""
+    return f"lepton.pipeline.{pipeline}"
+
+
+def _row(line: DriftLine) -> dict[str, str]:
+    return {
+        "column": line.column,
+        "PSI": f"{line.psi:.3f}",
+        "limit": f"{line.psi_limit:.2f}",
+        "KS": f"{line.ks:.3f}",
+        "by chance": f"{line.ks_limit:.3f}",
+        "missing then → now": f"{line.missing_before:.1%} → {line.missing_now:.1%}",
+        "moved": "yes" if line.drifted else "no",
+    }
+
+
+def _summary(name: str, report: DriftReport) -> str:
+    told = [f"# {name}: {'train again' if report.reasons else 'no drift'}", ""]
+    told += [f"- {reason}" for reason in report.reasons] or ["Nothing has moved beyond its limit."]
+    worse = [f"{metric} {amount:+.4f}" for metric, amount in report.decay.items()]
+    return "\n".join([*told, "", "Worse than at training (negative: better): " + ", ".join(worse)])
