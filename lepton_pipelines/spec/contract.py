@@ -66,6 +66,11 @@ class Contract(SpecModel):
                 raise fault(f"says may_be_unknown of {column.name}, which is not the label")
         for told, known in self._in_turn():
             check_derived(told, known, self.columns)
+        if self.weight is not None and self.weight.maximum is None:
+            raise fault(
+                f"has the weight {self.weight.name} without a maximum: one row could outweigh all others. "
+                "Say logicalTypeOptions.maximum"
+            )
         if not self.features and not any(c.role == "ingredient" for c in self.columns):
             raise fault("has no features: every column has another role")
         return self

@@ -68,6 +68,7 @@ def test_weights_are_carried(document, patients):
         {
             "name": "weight",
             "logicalType": "number",
+            "logicalTypeOptions": {"maximum": 10},
             "customProperties": [{"property": "lepton", "value": {"role": "weight"}}],
         }
     )

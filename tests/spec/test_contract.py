@@ -8,7 +8,7 @@ import open_data_contract_standard
 import pytest
 from ruamel.yaml import YAML
 
-from lepton_pipelines.spec.contract import category_text, read_contract
+from lepton_pipelines.spec.contract import category_text, parse_contract, read_contract
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import read_pipeline
 
@@ -91,3 +91,17 @@ def test_agreement_covers_units_and_the_order_of_categories_but_not_words(folder
 @pytest.mark.parametrize(("value", "text"), [(3, "3"), (3.0, "3"), ("3", "3"), (True, "true"), (2.5, "2.5")])
 def test_a_category_has_one_spelling(value, text):
     assert category_text(value) == text
+
+
+def test_a_weight_needs_a_maximum():
+    weight = {
+        "name": "w",
+        "logicalType": "number",
+        "customProperties": [{"property": "lepton", "value": {"role": "weight"}}],
+    }
+    told = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "weighted", "version": "1.0.0", "status": "active"}
+    told["schema"] = [{"name": "rows", "properties": [{"name": "x", "logicalType": "number"}, weight]}]
+    with pytest.raises(UserError, match="has the weight w without a maximum: one row could outweigh all others"):
+        parse_contract(told)
+    weight["logicalTypeOptions"] = {"maximum": 10}
+    assert parse_contract(told).weight.maximum == 10
