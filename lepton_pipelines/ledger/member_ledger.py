@@ -98,8 +98,10 @@ class MemberLedger:
         wait: seconds that the hub may wait for something new. Raises what `Replica.extend` raises: EntryRefused,
         LedgerForked with evidence, StorageRefused.
         """
+        if wait > 0:
+            self._wait_for_news(wait)
         with self._lock:
-            self._catch_up(wait)
+            self._catch_up()
 
     def checkpoint(
         self,
@@ -115,28 +117,33 @@ class MemberLedger:
         Raises WitnessSilent, naming who is missing, if `timeout` seconds pass; what `catch_up` raises.
         """
         end = time.monotonic() + timeout
-        with self._lock:
-            self._catch_up(0.0)
-            while (missing := self._missing(members, until)) is not None:
-                left = end - time.monotonic()
-                if left <= 0 or stopped():
-                    raise WitnessSilent(
-                        f"the ledger at the hub waits for {missing}: the run stands still until it is there. "
-                        "See whether their agents are up, then resume the run"
-                    )
-                self._catch_up(min(left, _POLL_SECONDS))
-            assert self._head is not None  # noqa: S101 - nobody is missing below it
-            self.replica.confirm(str(self._head), list(members))
-            return self._head
+        while True:
+            with self._lock:
+                self._catch_up()
+                missing = self._missing(members, until)
+                if missing is None and self._head is not None:
+                    self.replica.confirm(str(self._head), list(members))
+                    return self._head
+            left = end - time.monotonic()
+            if left <= 0 or stopped():
+                raise WitnessSilent(
+                    f"the ledger at the hub waits for {missing}: the run stands still until it is there. "
+                    "See whether their agents are up, then resume the run"
+                )
+            self._wait_for_news(min(left, _POLL_SECONDS))
 
     def close(self) -> None:
         """Publish the replica's files, and give its folder back."""
         self.replica.close()
 
-    def _catch_up(self, wait: float) -> None:
+    def _wait_for_news(self, seconds: float) -> None:
+        """Let the hub answer when there is something new. Without the lock: another thread may catch up meanwhile."""
+        head = self._head
+        self._wire.ledger_read(self.replica.size, 0 if head is None else len(head.signatures), seconds)
+
+    def _catch_up(self) -> None:
         first = self.replica.size
-        seen = 0 if self._head is None else len(self._head.signatures)
-        entries, head = self._wire.ledger_read(first, seen, wait)
+        entries, head = self._wire.ledger_read(first, 0, 0.0)
         if not head:
             if first:
                 raise LedgerError(f"the hub's ledger is empty, {self.signer.name}'s replica has {first} entries")

@@ -35,6 +35,7 @@ from lepton_pipelines.sums import SumAborted
 
 LEDGER = "ledger"  # in the organisation's home
 _LAST_WORD_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
 _LAST_WORDS = 4  # every other member may say something in between
 _log = logging.getLogger("lepton.ledger")
 _lock = threading.Lock()
@@ -126,6 +127,9 @@ class HubRecord:
         self._last_sum = 0
         self._under_way: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"ledger of {self.name}")
+        self._closing = threading.Event()
+        self._trouble: UserError | None = None
+        self._cosigning = threading.Thread(target=self._cosign, name=f"cosigning of {self.name}", daemon=True)
         self.ledger = MemberLedger(
             home.folder / LEDGER,
             connection,
@@ -202,13 +206,17 @@ class HubRecord:
 
     def close(self) -> None:
         """Wait for what is under way, and give the replica back."""
+        self._closing.set()
         self._thread.shutdown(wait=True)
+        if self._cosigning.ident is not None:
+            self._cosigning.join()
         self.ledger.close()
 
     # ---- what is said ----
 
     def _begin(self, opening: Opening) -> None:
         self.ledger.enter()
+        self._cosigning.start()
         self._checkpoint(lambda history: set(self._members) <= history.members.by_name.keys())
         if self.speaks and self._run(self.ledger.history) is None:
             self._say(
@@ -280,7 +288,20 @@ class HubRecord:
             return None
         return status.reason or f"run {self.run} was aborted" if status.status == ABORTED else None
 
+    def _cosign(self) -> None:
+        """Cosign what comes while this member computes: others may have to say something, and wait for it."""
+        while not self._closing.is_set():
+            try:
+                self.ledger.catch_up(wait=_LOOK_SECONDS)
+            except (ConnectionLost, Closed):
+                return  # what waits for the hub says so
+            except UserError as error:
+                self._trouble = error
+                return
+
     def _wait(self) -> None:
+        if self._trouble is not None:
+            raise self._trouble
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.result()

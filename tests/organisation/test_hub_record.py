@@ -1,6 +1,7 @@
 """A run at a real hub, in the ledger while it goes on: checked by everybody, stopped where members disagree."""
 
 import hashlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,17 +12,19 @@ import xgboost
 
 from lepton_pipelines.federation.grpc_hub import HubServer
 from lepton_pipelines.federation.grpc_member import HubSums, RunSuspended
-from lepton_pipelines.federation.hub_connection import HubConnection
+from lepton_pipelines.federation.hub_connection import Closed, HubConnection
 from lepton_pipelines.federation.manifest import Manifest, Member
 from lepton_pipelines.identity.hub_home import HubHome
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.ledger.commitment import Opening
+from lepton_pipelines.ledger.entries import PolicyRefused
 from lepton_pipelines.ledger.errors import EntryRefused
 from lepton_pipelines.ledger.lineage import find_commitment, trace
 from lepton_pipelines.ledger.statement import read_entry
 from lepton_pipelines.ledger.verification import verify_ledger
 from lepton_pipelines.organisation.hub_record import record_of, record_published, recorded_run
 from lepton_pipelines.organisation.recording import model_chain
+from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.sums import SumAborted
 
 NAMES = ("harbour", "north", "valley")
@@ -176,3 +179,34 @@ def test_a_member_that_does_not_cosign_suspends_the_run_and_it_goes_on_when_it_d
         assert federation.ledger("harbour").history.runs.by_id["r-1"].state == "finished"
     finally:
         federation.close()
+
+
+def test_entries_of_others_in_mid_run_hold_nobody_up(federation, models):
+    """A head is never complete if it is overtaken: members cosign what comes, whatever they wait for themselves."""
+    stopped = threading.Event()
+
+    def talk():
+        home = federation.homes["harbour"]
+        while not stopped.wait(0.02):
+            record = record_of("r-1", "harbour")
+            if record is not None and record.ledger.history.runs.by_id:
+                try:
+                    record.ledger.record(
+                        PolicyRefused,
+                        run="another",
+                        manifest="ab" * 32,
+                        clause="runs_per_week",
+                        reason=home.organisation,
+                    )
+                except (UserError, Closed):
+                    return
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    try:
+        assert set(federation.everywhere({name: {"models": models} for name in NAMES}).values()) == {None}
+    finally:
+        stopped.set()
+        talking.join()
+    history = federation.ledger("valley").history
+    assert history.runs.by_id["r-1"].state == "finished" and history.size > 15
