@@ -235,6 +235,9 @@ class HubServer:
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
                 raise
         member = self._member(certificate.name)
+        if member is None or member.revoked or member.signing_key != certificate.signing_key:
+            self._members_read = -math.inf  # who was admitted a moment ago need not wait
+            member = self._member(certificate.name)
         if member is None:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{certificate.name} was never admitted to this hub")
             raise PermissionError

@@ -45,11 +45,12 @@ class RunJournal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = make_private_folder(folder)
-        self._totals = make_private_folder(folder / "totals")
+        self.folder, self._totals = folder, folder / "totals"
         path = folder / "journal.sqlite"
         self._lock = threading.Lock()
         try:
+            make_private_folder(folder)
+            make_private_folder(self._totals)
             path.touch(mode=0o600)
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
