@@ -17,18 +17,14 @@ CANNOT_BE_EQUAL = {
     "max_delta_step so small that both children's weights are cut": (
         "the gain then does not depend on the split at all: all candidates tie but for the last bits of their sums"
     ),
-    "lambda=0 and min_child_weight=0 on rows that are already fitted": (
-        "gains of 1e-5 are differences of large numbers, decided by bits that double sums of float32 do not have"
-    ),
-    "pseudo-Huber error at eta 0.3 without max_delta_step": (
-        "leaf weights overshoot a hundredfold and each round multiplies the last one's rounding by ten"
-    ),
     "colsample_*, subsample": "XGBoost draws by position and by its own generator",
     "XGBoost 3.2: multi:softprob, reg:absoluteerror, reg:quantileerror": "other objectives than in 3.4",
     "XGBoost 3.2: min_child_weight with sorted categories, alpha with max_delta_step or monotone constraints": (
         "3.4 computes weights and gains differently there"
     ),
-    "XGBoost 3.2: gains that tie in 3.4's rounding": "3.2 rounds the same gain at another place",
+    "XGBoost 3.2: gains nearer to each other than float32 tells the node's own gain apart (reg:gamma)": (
+        "3.2 rounds the same gain at another place and takes the other split"
+    ),
 }
 
 
@@ -58,8 +54,7 @@ LABELS = {
 EXTRA = {
     "reg:quantileerror": {"quantile_alpha": [0.3, 0.7]},
     "multi:softprob": {"num_class": 4},
-    "reg:pseudohubererror": {"max_delta_step": 2.0},
-}
+} | ({} if NEWER else {"reg:pseudohubererror": {"max_delta_step": 2.0}})
 ONLY_NEWER = ("multi:softprob", "reg:absoluteerror", "reg:quantileerror")
 
 
@@ -69,7 +64,9 @@ def test_trees_equal_for_every_objective(objective, kind, generated, train_both,
     if objective in ONLY_NEWER and not NEWER:
         pytest.skip("XGBoost 3.4 changed this objective")
     if objective == "reg:gamma" and not NEWER:
-        why = "our trees part from 3.2's at the third; why is not known, 3.2 and 3.4 agreed on other rows"
+        # Exact gains there are 1.993837 (ours) and 1.993769 (3.2's): nearer than the step of float32 between the
+        # children's and the node's own gains of about 7,000, from which 3.2 subtracts at another place than 3.4.
+        why = "the third tree's second node: two splits nearer to each other than float32 tells gains apart"
         request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     rows = generated[kind]
     if not NEWER and rows.types:
@@ -103,6 +100,7 @@ LIMITS = {
 }
 NEWER_LIMITS = {
     "step 0.7": {"max_delta_step": 0.7},
+    "lambda 0, child weight 0": {"lambda": 0.0, "min_child_weight": 0.0, "eta": 0.3},
     "monotone, alpha, step 0.7": {
         "monotone_constraints": (1, -1, 0, -1, 1, 0, 0, 0, 0, 0),
         "alpha": 0.3,
