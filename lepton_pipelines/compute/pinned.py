@@ -32,6 +32,7 @@ Answer = TypeVar("Answer")
 Change = Callable[[Any], Any]
 
 POLL_SECONDS = 1.0  # how long a call may be silent before the scheduler is asked whether its worker still lives
+_LONGER = 5  # times the patience more, where no survivor could take over
 LOSSES_ALLOWED = 3  # rows that were lost this often bring down whoever holds them: stop
 
 
@@ -303,12 +304,12 @@ class PinnedRows:
             fresh = [worker for worker in living if worker not in holding]
             if fresh:
                 return fresh[0]
-            if time.monotonic() > until or self._closed.is_set():
+            if time.monotonic() > until + (0 if living else _LONGER * self.patience) or self._closed.is_set():
                 break
             self._closed.wait(0.05)
         if not living:
             raise WorkersLost(
-                f"the last Dask worker, {gone}, is gone and none came back within {self.patience:g} s: "
+                f"the last Dask worker, {gone}, is gone and none came back within {(1 + _LONGER) * self.patience:g} s: "
                 "start workers and run again; the run resumes at its last tree"
             )
         return min(living, key=lambda worker: (holding[worker], worker))

@@ -18,6 +18,8 @@ _S3_ATTEMPTS = 8
 
 _UNREACHABLE = ("EndpointConnectionError", "ConnectTimeout", "Could not connect", "Connection refused", "gaierror")
 
+_NUMBERS_ONLY = {"301", "400", "403"}
+
 _AWS_VARIABLES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
@@ -69,9 +71,22 @@ def plain_errors(organisation: str, url: str, storage: Storage) -> Iterator[None
         name = f"{organisation}: "
         raise UserError([p if p.startswith(name) else name + p for p in error.problems]) from error
     except Exception as error:
-        if (told := _explain(url, storage, error)) is None:
+        cause = _said_in_full(url, storage, error)
+        if (told := _explain(url, storage, cause)) is None:
             raise
         raise UserError(f"{organisation}: {told}") from error
+
+
+def _said_in_full(url: str, storage: Storage, error: Exception) -> Exception:
+    """Return the store's own reason: it answers a question about an object with a number, a listing with words."""
+    if _aws_code(error) not in _NUMBERS_ONLY:
+        return error
+    filesystem, path = open_filesystem(url, storage)
+    try:
+        filesystem.call_s3("list_objects_v2", Bucket=path.split("/")[0], MaxKeys=1)
+    except Exception as reason:  # noqa: BLE001 - whatever it is, it says more
+        return reason
+    return error
 
 
 def _explain(url: str, storage: Storage, error: Exception) -> str | None:
@@ -80,7 +95,7 @@ def _explain(url: str, storage: Storage, error: Exception) -> str | None:
     source = _credentials(storage)
     if code in {"NoSuchBucket"} or (isinstance(error, FileNotFoundError) and "bucket does not exist" in text):
         return f"the bucket of {url} does not exist. Correct data.url, or make the bucket."
-    if code == "PermanentRedirect" or "PermanentRedirect" in text or "IllegalLocationConstraint" in text:
+    if "PermanentRedirect" in f"{code} {text}" or "IllegalLocationConstraint" in f"{code} {text}":
         return f"the bucket of {url} is in another region. Set data.storage.region to the bucket's region."
     if "NoCredentials" in text or "Unable to locate credentials" in text or "PartialCredentials" in text:
         return (

@@ -1,7 +1,9 @@
 """Sources: every file once, in pieces, whoever wrote it; what is wrong is said before a row is read."""
 
 import gzip
+import http.server
 import pickle
+import threading
 
 import pandas as pd
 import polars as pl
@@ -355,3 +357,63 @@ class TestS3:
         self._write(filesystem, name, patients(first=9001))
         with pytest.raises(UserError, match="changed while it was read"):
             source.read(source.pieces()[0])
+
+
+class TestRefusalsOfAStore:
+    """What a store answers when it refuses, from a server that says it as AWS does."""
+
+    @pytest.fixture
+    def refusing(self):
+        """Makes an endpoint that answers every request with one error."""
+        servers = []
+
+        def make(status, code):
+            body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+
+            class Refuses(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    self.send_response(status)
+                    self.send_header("Content-Type", "application/xml")
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    if self.command != "HEAD":
+                        self.wfile.write(body)
+
+                do_HEAD = do_GET  # noqa: N815 - the library's name
+
+                def log_message(self, *_):
+                    pass
+
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            servers.append(server)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield make
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+    @pytest.mark.parametrize(
+        ("status", "code", "told"),
+        [
+            (400, "ExpiredToken", "have expired. Renew HARBOUR_KEY and HARBOUR_SECRET and HARBOUR_TOKEN"),
+            (
+                403,
+                "InvalidAccessKeyId",
+                "were not accepted (InvalidAccessKeyId). Correct HARBOUR_KEY and HARBOUR_SECRET",
+            ),
+            (403, "AccessDenied", "is denied. Check the rights of HARBOUR_KEY and HARBOUR_SECRET"),
+            (400, "IllegalLocationConstraintException", "is in another region. Set data.storage.region"),
+            (404, "NoSuchBucket", "does not exist"),
+        ],
+    )
+    def test_a_refusal_names_the_variable_or_the_setting(
+        self, refusing, organisation, contract, monkeypatch, status, code, told
+    ):
+        for name in ("KEY", "SECRET", "TOKEN"):
+            monkeypatch.setenv(f"HARBOUR_{name}", "testing")
+        monkeypatch.setattr("lepton_pipelines.data.storage._S3_ATTEMPTS", 1)
+        storage = {name: f"${{HARBOUR_{name.upper()}}}" for name in ("key", "secret", "token")}
+        storage |= {"endpoint": refusing(status, code), "region": "eu-west-1"}
+        assert told in _refusal(organisation("s3://patients/rows/", storage=storage), contract)
