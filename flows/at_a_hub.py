@@ -62,6 +62,11 @@ def retrain_at_hub(pipeline: Pipeline, folder: RunFolder, file: Path | None, hom
     return tasks.record_at_home(pipeline, part, results, registered, folder, tracking, seconds)
 
 
+def part_path(organisation: str) -> str:
+    """Return where what an organisation has to say of its finished part is kept, below the run's folder."""
+    return f"organisations/{organisation}/{PART_FILE}"
+
+
 def home_of(own: Organisation, home: Path | None) -> OrganisationHome:
     """Return the folder with an organisation's keys: the one named, or the one in its file, or ./organisation.
 
@@ -96,11 +101,11 @@ def _take_part(
             share=1,
         )
     # Written when everybody has finished: before that a part that is started again must repeat its sums for others.
-    folder.write(f"organisations/{own.organisation}/{PART_FILE}", part.model_dump_json())
+    folder.write(part_path(own.organisation), part.model_dump_json())
     forget_totals(folder.run_id, home)
     return part
 
 
 def _done_before(folder: RunFolder, name: str) -> PartReport | None:
-    path = folder.of(name).path / PART_FILE
+    path = folder.path / part_path(name)
     return PartReport.model_validate_json(path.read_bytes()) if path.exists() else None

@@ -25,7 +25,7 @@ def install_automations(pipeline: Pipeline, retrain: UUID) -> list[str]:
     """Install or update the automations of a deployed pipeline; return their names. retrain: its deployment."""
     made = [retrain_on_drift(pipeline, retrain), mark_zombies()]
     for automation in made:
-        _install(automation)
+        install(automation)
     return [automation.name for automation in made]
 
 
@@ -70,7 +70,8 @@ def mark_zombies() -> Automation:
     )
 
 
-def _install(automation: Automation) -> None:
+def install(automation: Automation) -> None:
+    """Install an automation, or update the one of its name."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:

@@ -12,10 +12,12 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.types.entrypoint import EntrypointType
 
-from flows.automations import install_automations
+from flows.automations import install, install_automations, mark_zombies
 from flows.federated_retrain import federated_retrain
+from flows.on_pools import part_name, retrain_on_pools
 from flows.promote import promote, rollback
 from flows.watch_drift import watch_drift
+from lepton_pipelines.spec.organisation import read_organisation
 from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.spec.schedule import Schedule
 
@@ -54,6 +56,51 @@ def deploy(pipeline: Pipeline, *, var: Path, pool: str = POOL, watch: str | None
     for companion in _companions(pipeline, var, pool, watch):
         companion.apply()
     install_automations(pipeline, made)
+    return made
+
+
+def deploy_part(pipeline: Pipeline, organisation: Path, *, home: Path | None, var: Path, pool: str) -> UUID:
+    """Register one organisation's part of a pipeline at a hub, at its own work pool; something else starts it.
+
+    organisation: its own file. home: the folder with its keys; None: as its file says. Returns the deployment's id.
+    """
+    name = read_organisation(organisation).organisation
+    make_pool(pool)
+    deployment: Any = federated_retrain.to_deployment(
+        name=part_name(pipeline.name, name).partition("/")[2],
+        description=f"{name}'s part of {pipeline.name}: started by retrain-on-pools/{pipeline.name}.",
+        parameters={
+            "pipeline": _told(pipeline),
+            "var": str(var.absolute()),
+            "organisation": str(organisation.absolute()),
+            "home": None if home is None else str(home.absolute()),
+        },
+        concurrency_limit=ONE_AT_A_TIME,
+        tags=[TAG, pipeline.name, name],
+        work_pool_name=pool,
+        job_variables=HEARTBEATS,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    made: UUID = deployment.apply()
+    return made
+
+
+def deploy_starter(pipeline: Pipeline, *, pool: str) -> UUID:
+    """Register what starts the parts of a pipeline at a hub, on its schedule. Returns the deployment's id."""
+    make_pool(pool)
+    deployment: Any = retrain_on_pools.to_deployment(
+        name=pipeline.name,
+        description=f"Trains {pipeline.model_name}: starts each part at its pool ({', '.join(pipeline.members)}).",
+        parameters={"pipeline": _told(pipeline)},
+        schedules=[] if pipeline.schedule is None else [schedule_of(pipeline.schedule)],
+        concurrency_limit=ONE_AT_A_TIME,
+        tags=[TAG, pipeline.name],
+        work_pool_name=pool,
+        job_variables=HEARTBEATS,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    made: UUID = deployment.apply()
+    install(mark_zombies())
     return made
 
 

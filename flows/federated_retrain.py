@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.at_a_hub import retrain_at_hub
+from flows.at_a_hub import part_path, retrain_at_hub
 from flows.in_step import all_in_step
 from flows.organisation_run import organisation_run
 from flows.promote import ask_for_approval
@@ -51,7 +51,7 @@ def federated_retrain(
     Args:
         pipeline: What is trained, by whom, and what the model must reach.
         var: Where runs, models and records are kept.
-        run: Go on with this run at its last tree; empty for a new one.
+        run: Go on with this run at its last tree, or deliver what is pending of it; empty for a new one.
         organisation: With a hub, this organisation's own file; the others run their parts themselves.
         home: With a hub, the folder with this organisation's keys; empty for the one in its file, or ./organisation.
     """
@@ -67,7 +67,7 @@ def federated_retrain(
     folder.create()
     try:
         folder.write(SPEC_FILE, pipeline.model_dump_json(indent=2))
-        parts = _all_parts(pipeline, folder)
+        parts = _done_before(pipeline, folder) or _all_parts(pipeline, folder)
     except (Exception, KeyboardInterrupt) as error:
         rounds = {name: done[-1] for name in organisations if (done := folder.of(name).rounds())}
         _say_stopped(pipeline, folder, error, rounds)
@@ -108,7 +108,18 @@ def _all_parts(pipeline: Pipeline, folder: RunFolder) -> list[PartReport]:
         )
         return part
 
-    return all_in_step(pipeline, folder.run_id, start)
+    parts = all_in_step(pipeline, folder.run_id, start)
+    for part in parts:
+        folder.write(part_path(part.organisation), part.model_dump_json())
+    return parts
+
+
+def _done_before(pipeline: Pipeline, folder: RunFolder) -> list[PartReport] | None:
+    """Return the parts of a run that was trained and evaluated, of which only delivery is missing."""
+    paths = [folder.path / part_path(name) for name in pipeline.members]
+    if not all(path.is_file() for path in paths):
+        return None
+    return [PartReport.model_validate_json(path.read_bytes()) for path in paths]
 
 
 def _files(pipeline: Pipeline) -> dict[str, Path]:

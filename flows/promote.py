@@ -29,8 +29,8 @@ class Approval(RunInput):
     by: str = Field(title="Your name", min_length=1, description="Who decides; kept with the version.")
 
 
-@flow(name="promote", flow_run_name="{model} v{version}", persist_result=True, validate_parameters=True)
-def promote(model: str, version: PositiveInt, organisation: Path, var: Path = Path("var")) -> Decision:
+@flow(name="promote", flow_run_name="{model} v{version}", persist_result=True, result_serializer="json")
+def promote(model: str, version: PositiveInt, organisation: Path, var: Path = Path("var")) -> str:
     """Show a challenger beside the champion, wait until a person has decided, and record what and why.
 
     Args:
@@ -45,8 +45,8 @@ def promote(model: str, version: PositiveInt, organisation: Path, var: Path = Pa
     form = Approval.with_initial_data(description=shown.text)
     told = suspend_flow_run(wait_for_input=form, key="approval", timeout=WAITS_DAYS * 86400)
     if told.decision == "promote":
-        return tasks.promote(tracking, model, number, told.reason, told.by)
-    return tasks.refuse(tracking, model, number, told.reason, told.by)
+        return tasks.promote(tracking, model, number, told.reason, told.by).sentence
+    return tasks.refuse(tracking, model, number, told.reason, told.by).sentence
 
 
 @flow(name="rollback", flow_run_name="{model}", persist_result=False)

@@ -71,6 +71,17 @@ def run(
 
 
 @app.command()
+def publish(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)],
+    var: Folder = Path("var"),
+) -> None:
+    """Deliver what is pending of a run that was trained while MLflow was away: gates, registration, report."""
+    from lepton_pipelines.cli import run as command
+
+    command.publish(run, var=var)
+
+
+@app.command()
 def check(spec: Spec, var: Folder = Path("var")) -> None:
     """Check a pipeline's files, its data and where its model goes; train nothing."""
     from lepton_pipelines.cli import check as command
@@ -96,11 +107,18 @@ def deploy(
     watch: Annotated[
         str, typer.Option(help="Cron line of the watch for drift, in the schedule's time zone; never: only by hand.")
     ] = "0 5 * * *",
+    organisation: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="With a hub: register the part of this own file.", show_default=False),
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="With a hub: the folder with this organisation's keys.", show_default=False)
+    ] = None,
 ) -> None:
     """Register a pipeline at a Prefect server: on its schedule, and in the UI."""
     from lepton_pipelines.cli import deploy as command
 
-    command.deploy(spec, var=var, pool=pool, watch=watch)
+    command.deploy(spec, var=var, pool=pool, watch=watch, organisation=organisation, home=home)
 
 
 @app.command()

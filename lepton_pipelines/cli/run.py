@@ -88,6 +88,14 @@ def run(
         show(console, evaluation, report=folder.path / "report.html", tracking=tracking, noun=noun, plural=plural)
 
 
+def publish(run_id: str, *, var: Path) -> None:
+    """Deliver a run that is trained. Raises UserError if there is no such run, or if it is not trained yet."""
+    spec = spec_of(var, run_id)
+    if not list((spec.parent / "organisations").glob("*/part.json")):
+        raise UserError(f"Run {run_id} is not trained to its end. Go on with it: lepton run --resume {run_id}")
+    run(None, resume=run_id, var=var)
+
+
 def say_how_to_go_on(folder: "RunFolder", members: list[str]) -> None:
     """After Ctrl-C: a run that has trees can go on; one that has none leaves nothing."""
     if any(folder.of(name).rounds() for name in members):

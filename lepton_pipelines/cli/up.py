@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -116,13 +117,11 @@ def say_addresses(told: "PlatformStatus", home: "PlatformHome") -> None:
         ("Prefect", f"{at['prefect']}/dashboard"),
         ("MLflow", f"{at['mlflow']}   (choose “Model training” at the top)"),
         ("hub", at["hub"]),
-        ("pipeline", f"{home.pipeline / 'pipeline.yaml'}   (deployed as federated-retrain/breast-cancer)"),
+        ("pipeline", f"{home.pipeline / 'pipeline.yaml'}   (deployed as retrain-on-pools/breast-cancer)"),
         ("logs", str(home.logs)),
     ):
         typer.echo(f"  {name:<10}{where}")
-    typer.echo(
-        f"  run now   PREFECT_API_URL={at['prefect']}/api prefect deployment run federated-retrain/breast-cancer"
-    )
+    typer.echo(f"  run now   PREFECT_API_URL={at['prefect']}/api prefect deployment run retrain-on-pools/breast-cancer")
     typer.echo("  stop      Ctrl-C, or: lepton down" + ("" if home.folder == HOME else f" --home {home.folder}"))
 
 
@@ -145,13 +144,11 @@ class _Deployment:
 
     def step(self) -> str | None:
         """Go on with registering; returns what went wrong, if something did just now."""
-        from lepton_pipelines.local_platform.demo import ORGANISATIONS
-        from lepton_pipelines.local_platform.services import lepton
-
         if self.done or time.monotonic() < self._again_at:
             return None
         if self._process is None:
-            command = [*lepton(), "deploy", str(self._spec), "--var", str(self._home.var), "--pool", ORGANISATIONS[0]]
+            command = [sys.executable, "-m", "lepton_pipelines.cli.platform_deployment"]
+            command += [str(self._spec), str(self._home.folder)]
             with (self._home.logs / DEPLOY_LOG).open("ab") as log:
                 self._process = subprocess.Popen(
                     command, env=self._environment, stdout=log, stderr=log, start_new_session=True

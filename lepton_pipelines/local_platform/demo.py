@@ -39,7 +39,7 @@ def set_up(home: PlatformHome, example: Path, *, hub_port: int) -> Path:
     if not spec.exists():
         home.pipeline.mkdir(exist_ok=True, mode=0o700)
         shutil.copyfile(example / CONTRACT, home.pipeline / CONTRACT)
-        spec.write_text(_shared_spec((example / SPEC).read_text(encoding="utf-8")), encoding="utf-8")
+        spec.write_text(_shared_spec((example / SPEC).read_text(encoding="utf-8"), hub_port), encoding="utf-8")
     return spec
 
 
@@ -70,13 +70,18 @@ def _hand_out(example: Path, folder: Path, name: str) -> None:
         shutil.copytree(example / "data" / name, rows)
     own = folder / f"{name}.yaml"
     if not own.exists():
-        shutil.copyfile(example / f"{name}.yaml", own)
+        text = (example / f"{name}.yaml").read_text(encoding="utf-8")
+        own.write_text(f"{text}identity: {KEYS}\n", encoding="utf-8")
 
 
-def _shared_spec(text: str) -> str:
-    """Return the example's pipeline for this platform: the organisations' files where they are, no comparison."""
-    files = ", ".join(f"{name}: ../organisations/{name}/{name}.yaml" for name in ORGANISATIONS)
-    return _with_lines(text, {"organisations:": f"organisations: {{{files}}}", "comparison:": "comparison: {}"})
+def _shared_spec(text: str, hub_port: int) -> str:
+    """Return the example's pipeline for this platform: through its hub, so without a comparison."""
+    lines = {
+        "organisations:": f"organisations: [{', '.join(ORGANISATIONS)}]",
+        "federation:": f'federation: {{hub: "{HOST}:{hub_port}"}}',
+        "comparison:": "",
+    }
+    return _with_lines(text, lines)
 
 
 def _with_lines(text: str, lines: dict[str, str]) -> str:

@@ -74,13 +74,8 @@ class PlatformHome:
         """The demo's shared files: pipeline and contract."""
         return self.folder / "pipeline"
 
-    @property
-    def var(self) -> Path:
-        """Where runs and models of the demo are kept."""
-        return self.folder / "var"
-
     def organisation(self, name: str) -> Path:
-        """One organisation's folder: its own file, its rows, and its keys in `keys`."""
+        """One organisation's folder: its own file, its rows, its keys in `keys`, its runs in `var`."""
         return self.folder / "organisations" / name
 
     def create(self) -> None:

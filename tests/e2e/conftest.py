@@ -121,7 +121,7 @@ class PrefectApi:
         wanted = FlowFilter(name=FlowFilterName(any_=[flow]))
         return self.ask(lambda client: client.read_flow_runs(flow_filter=wanted))
 
-    def wait_for_run(self, flow, accept, seconds=300):
+    def wait_for_run(self, flow, accept, seconds=600):
         """Return the first run of a flow that is accepted. accept: of Prefect's flow run."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

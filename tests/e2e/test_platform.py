@@ -78,6 +78,36 @@ def test_the_demo_is_deployed_on_its_schedule_and_each_organisation_has_a_pool_w
         assert (worker["name"], worker["status"]) == (name, "ONLINE")
 
 
+def test_a_run_does_each_part_at_its_organisations_pool_and_all_have_one_model(platform):
+    home, _ = platform
+    api = at(home)["prefect"].address + "/api"
+    (starter,) = [one for one in post(f"{api}/deployments/filter", {}) if one["name"] == "breast-cancer"]
+    started = post(f"{api}/deployments/{starter['id']}/create_flow_run", {})["id"]
+    state = ended(api, started)
+    assert state["type"] == "COMPLETED", state["message"]
+    deployments = {one["id"]: one["name"] for one in post(f"{api}/deployments/filter", {})}
+    parts = [run for run in post(f"{api}/flow_runs/filter", {}) if run["id"] != started and run["deployment_id"]]
+    pools = {deployments[run["deployment_id"]]: run["work_pool_name"] for run in parts}
+    assert pools == {f"breast-cancer-{name}": name for name in ("north", "harbour", "valley")}
+    models = {
+        path.read_bytes()
+        for name in ("north", "harbour", "valley")
+        for path in home.organisation(name).glob(f"var/runs/*/organisations/{name}/model.ubj")
+    }
+    assert len(models) == 1
+
+
+def ended(api: str, run: str) -> dict:
+    """Wait until a flow run has ended; its last state."""
+    until = time.monotonic() + 900
+    while time.monotonic() < until:
+        (found,) = post(f"{api}/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        if found["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            return found["state"]
+        time.sleep(1)
+    raise AssertionError(f"{run} has not ended: {found['state']}")
+
+
 def test_a_second_start_is_refused_with_the_process_that_runs_it(platform, lepton):
     home, _ = platform
     ended = lepton("up", "--home", home.folder)
