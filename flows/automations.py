@@ -49,7 +49,7 @@ def mark_zombies() -> Automation:
     """Mark a run as crashed whose heartbeat has stopped without an end: killed together with its worker."""
     return Automation(
         name=ZOMBIES,
-        description="Set up by lepton deploy. A crashed run goes on at its last tree with: prefect flow-run retry ID",
+        description="Set up by lepton deploy. A crashed run goes on at its last tree: start it with its id as `run`.",
         trigger=EventTrigger(
             after={HEARTBEAT},
             expect={HEARTBEAT, *ENDED},
