@@ -7,17 +7,21 @@ have seen. The hub reads the ledger, so no row count, no score and no word of an
 
 import hashlib
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from lepton_pipelines.boosting.model_file import read_model
 from lepton_pipelines.federation.grpc_member import HubSums, RunSuspended
 from lepton_pipelines.federation.hub import ABORTED
 from lepton_pipelines.federation.hub_connection import Closed, ConnectionLost, HubConnection
 from lepton_pipelines.identity.organisation_home import OrganisationHome
+from lepton_pipelines.identity.private_files import read_private, write_private
 from lepton_pipelines.ledger import entries
 from lepton_pipelines.ledger.commitment import Opening
 from lepton_pipelines.ledger.errors import EntryRefused, WitnessSilent
@@ -34,6 +38,8 @@ from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.sums import SumAborted
 
 LEDGER = "ledger"  # in the organisation's home
+SALT_FILE = "ledger.salt"  # in the run's folder there
+SHARE_FILE = "ledger.share"
 _LAST_WORD_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _LAST_WORDS = 4  # every other member may say something in between
@@ -123,6 +129,7 @@ class HubRecord:
         self.manifest = sums.manifest.digest().hex()
         self._mine: dict[int, str] = {}
         self._claimed: dict[int, str] = {}
+        self._salt = b""
         self._so_far: bytes | None = None
         self._last_sum = 0
         self._under_way: Future[None] | None = None
@@ -151,8 +158,10 @@ class HubRecord:
         """Open the run, or go on with it, and join it; return when every member has, under a cosigned head.
 
         opening: of the commitment to this organisation's rows; of the first attempt, if this is not the first.
+        The members first add up a salt for the digests of trees, which the hub does not see.
         Raises RunSuspended if a member does not cosign in time, LedgerForked if the hub shows two ledgers.
         """
+        self._salt = self._agree_on_salt()
         self._patiently(self._begin, opening)
 
     def tree(self, number: int, model: bytes) -> None:
@@ -211,6 +220,21 @@ class HubRecord:
         if self._cosigning.ident is not None:
             self._cosigning.join()
         self.ledger.close()
+
+    def _agree_on_salt(self) -> bytes:
+        """Add up everybody's random numbers: the members know the total, the hub does not. Kept with the run.
+
+        With it, digests of trees tell the hub nothing, not even whether it has guessed a tree.
+        """
+        folder = self.home.run_folder(self.run)
+        share = folder / SHARE_FILE
+        if not share.exists():
+            write_private(share, secrets.token_bytes(32))
+        mine = np.frombuffer(read_private(share, what="this run's part of the ledger's salt"), "<u4").astype(np.int64)
+        total = self._sums.sum("ledger/salt", mine, bound=len(self._members) << 32)
+        salt = hashlib.sha256(total.astype("<i8").tobytes()).digest()
+        write_private(folder / SALT_FILE, salt, replace=True)
+        return salt
 
     # ---- what is said ----
 
@@ -335,7 +359,7 @@ class HubRecord:
     def _model_so_far(self, model: bytes) -> str:
         """Return the digest of the model after its last round; see docs/ledger.md."""
         if self._so_far is None:
-            self._so_far = bytes.fromhex(model_chain(model)[-1])
+            self._so_far = bytes.fromhex(model_chain(model, self._salt)[-1])
         else:
             read = read_model(model)
             trees = read.trees[read.rounds[-2] : read.rounds[-1]]

@@ -165,14 +165,15 @@ def use_of(pipeline: Pipeline, run: str) -> Use:
     )
 
 
-def model_chain(model: bytes) -> list[str]:
+def model_chain(model: bytes, salt: bytes = bytes(32)) -> list[str]:
     """Return, for every boosting round, the digest of the model so far, hex.
 
-    The first is SHA-256 of 32 zero bytes and the digests of the round's trees, each next one of the digest before and
-    those of its round; so every one vouches for all trees up to it, and anyone with the model file can work it out.
+    salt: 32 zero bytes, or the one that the members of a run at a hub share. The first digest is SHA-256 of it and the
+    digests of the round's trees, each next one of the digest before and those of its round; so every one vouches for
+    all trees up to it, and anyone with the model file (and the salt) can work it out.
     """
     read = read_model(model)
-    so_far, chain = bytes(32), []
+    so_far, chain = salt, []
     for start, end in zip(read.rounds, read.rounds[1:], strict=False):
         so_far = hashlib.sha256(so_far + b"".join(map(tree_digest, read.trees[start:end]))).digest()
         chain.append(so_far.hex())

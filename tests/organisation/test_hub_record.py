@@ -16,6 +16,7 @@ from lepton_pipelines.federation.hub_connection import Closed, HubConnection
 from lepton_pipelines.federation.manifest import Manifest, Member
 from lepton_pipelines.identity.hub_home import HubHome
 from lepton_pipelines.identity.organisation_home import OrganisationHome
+from lepton_pipelines.identity.private_files import write_private
 from lepton_pipelines.ledger.commitment import Opening
 from lepton_pipelines.ledger.entries import PolicyRefused
 from lepton_pipelines.ledger.errors import EntryRefused
@@ -134,7 +135,10 @@ def test_a_tree_has_the_digest_of_the_model_so_far_and_of_what_each_member_sent(
     federation.everywhere({name: {"models": models} for name in NAMES})
     told = [read_entry(leaf).predicate for leaf in federation.ledger("valley").view.entries()]
     trees = [each for each in told if each.KIND == "tree-finished"]
-    assert [tree.model for tree in trees] == model_chain(models[-1])
+    salts = {(home.run_folder("r-1") / "ledger.salt").read_bytes() for home in federation.homes.values()}
+    (salt,) = salts
+    assert [tree.model for tree in trees] == model_chain(models[-1], salt)
+    assert not {tree.model for tree in trees} & set(model_chain(models[-1]))
     assert all(set(tree.sent) == set(NAMES) and tree.check == "passed" for tree in trees)
     assert len({digest for tree in trees for digest in tree.sent.values()}) == 3 * ROUNDS
 
@@ -170,15 +174,26 @@ def test_a_member_that_does_not_cosign_suspends_the_run_and_it_goes_on_when_it_d
     federation = Federation(tmp_path, grace_seconds=10)
     home = federation.homes["valley"]
     connection = HubConnection(home.credentials(), address=federation.address)
+    folder = home.run_folder("r-1")
+    write_private(folder / "ledger.share", bytes(32))
     try:
-        with HubSums(connection, federation.manifest, "valley", home.signer(), home.run_folder("r-1")):
+        with HubSums(connection, federation.manifest, "valley", home.signer(), folder) as quiet:
+            adding = threading.Thread(target=add_up_salt, args=(quiet,))
+            adding.start()
             ended = federation.everywhere({name: {"models": models} for name in ("harbour", "north")})
+            adding.join()
         assert {type(error) for error in ended.values()} == {RunSuspended}
         assert "another member's entry" in str(ended["north"])
         assert set(federation.everywhere({name: {"models": models} for name in NAMES}).values()) == {None}
         assert federation.ledger("harbour").history.runs.by_id["r-1"].state == "finished"
     finally:
         federation.close()
+
+
+def add_up_salt(sums):
+    """Take part in the sum that precedes the ledger, and in nothing else."""
+    sums.wait_until_ready(30)
+    sums.sum("ledger/salt", np.zeros(8, np.int64), bound=3 << 32)
 
 
 def test_entries_of_others_in_mid_run_hold_nobody_up(federation, models):
