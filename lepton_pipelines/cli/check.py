@@ -10,11 +10,17 @@ from lepton_pipelines.spec.errors import UserError
 def check(spec: Path, *, var: Path) -> None:
     """Check a pipeline's files, every organisation's rows, and where the model goes; leave nothing behind."""
     quieten()
+    from lepton_pipelines.cli.at_hub import own_file
+    from lepton_pipelines.spec.organisation import read_organisation
     from lepton_pipelines.spec.pipeline import read_pipeline
 
     pipeline = read_pipeline(spec)
     contract = pipeline.read_contract()
-    organisations = pipeline.read_organisations()
+    if pipeline.federation == "in-process":
+        organisations = pipeline.read_organisations()
+    else:  # nobody else's file is here
+        own = read_organisation(own_file(pipeline, spec))
+        organisations = {own.organisation: own}
 
     from rich.console import Console
 
@@ -37,7 +43,8 @@ def check(spec: Path, *, var: Path) -> None:
             console.print(f"  [yellow]note[/]         {warning}", soft_wrap=True)
     try:
         check_writable(var)
-        check_registry(organisations[pipeline.publisher].tracking.mlflow, var)
+        if pipeline.publisher in organisations:
+            check_registry(organisations[pipeline.publisher].tracking.mlflow, var)
     except UserError as error:
         problems += error.problems
     if problems:

@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -68,3 +69,14 @@ def test_an_option_that_does_not_exist_is_refused(command_line):
     ended = command_line("run", "--rounds", "10")
     assert ended.code == 2
     assert "--rounds" in ended.err
+
+
+def test_check_reads_one_organisations_own_files_where_a_hub_is_named(example, command_line):
+    hub = (Path(__file__).parents[2] / "examples" / "healthcare" / "pipeline-hub.yaml").read_text()
+    (example.folder / "pipeline.yaml").write_text(hub)
+    ended = command_line("check", example.spec)
+    assert ended.code == 2 and "Say which organisation this is" in ended.err
+    for other in ("harbour", "valley"):
+        (example.folder / f"{other}.yaml").unlink()
+    ended = command_line("check", example.spec)
+    assert ended.code == 0 and "214 rows" in ended.out and "harbour  " not in ended.out
