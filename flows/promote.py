@@ -45,7 +45,9 @@ def promote(model: str, version: PositiveInt, organisation: Path, var: Path = Pa
     form = Approval.with_initial_data(description=shown.text)
     told = suspend_flow_run(wait_for_input=form, key="approval", timeout=WAITS_DAYS * 86400)
     if told.decision == "promote":
-        return tasks.promote(tracking, model, number, told.reason, told.by).sentence
+        decision = tasks.promote(tracking, model, number, told.reason, told.by)
+        tasks.record_decision(var, decision)
+        return decision.sentence
     return tasks.refuse(tracking, model, number, told.reason, told.by).sentence
 
 
@@ -66,7 +68,9 @@ def rollback(
         reason: Why; kept with both versions.
         by: Who decides; kept with both versions.
     """
-    return tasks.roll_back(tracking_of(organisation, var), model, reason, by)
+    decision = tasks.roll_back(tracking_of(organisation, var), model, reason, by)
+    tasks.record_decision(var, decision)
+    return decision
 
 
 def ask_for_approval(pipeline: Pipeline, decision: Decision, organisation: Path, var: Path) -> None:

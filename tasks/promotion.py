@@ -1,5 +1,6 @@
 """Deciding who is champion, as tasks. Retried where MLflow may be back in a moment; each can be done twice."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -7,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
+from lepton_pipelines.organisation import decisions
 from lepton_pipelines.registry import promotion
 from lepton_pipelines.registry.approval import Candidacy, candidacy
 from lepton_pipelines.registry.promotion import Decision
@@ -49,6 +51,12 @@ def refuse(tracking: Tracking, model: str, version: str, reason: str, by: str) -
 def roll_back(tracking: Tracking, model: str, reason: str, by: str) -> Decision:
     """Make the previous champion champion again. Never retried: a second time would go back one more."""
     return _shown(promotion.rollback(tracking, model, reason=reason, by=by))
+
+
+@task(name="record decision", task_run_name="record decision", **PATIENT)
+def record_decision(var: Path, decision: Decision) -> int | None:
+    """Say in the ledger below a working folder which version a person made champion; nothing if none knows it."""
+    return decisions.record_decision(var, decision)
 
 
 def _shown(decision: Decision) -> Decision:

@@ -80,12 +80,17 @@ class EmbeddedServer:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}/api"
-        command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+        command = [sys.executable, "-m", "lepton_pipelines.cli.embedded_api", str(port)]
         with self._log.open("ab") as log:
             # A session of its own: Ctrl-C is for the run, which then still has to say how it ended.
             self._process = subprocess.Popen(
-                command, env={**os.environ, **SERVER}, stdout=log, stderr=log, start_new_session=True
+                command,
+                env={**os.environ, **SERVER},
+                # Closed by whatever ends this process, SIGKILL too, and then the server ends.
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         # Registered before Prefect is imported, so that it runs after Prefect's own clean-up, which talks to it.
         atexit.register(self.stop)
@@ -112,6 +117,9 @@ class EmbeddedServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        finally:
+            assert process.stdin is not None  # noqa: S101
+            process.stdin.close()
 
 
 def import_ahead() -> threading.Thread:

@@ -239,7 +239,9 @@ class Policy(SpecModel):
     max_rounds: int | None = Field(default=None, ge=1, title="Rounds", description="Most rounds; unset: any number.")
     max_bin: int | None = Field(default=None, ge=2, title="Bins", description="Most bins a feature; unset: any number.")
     algorithms: list[Name] | None = Field(
-        default=None, title="Algorithms", description="What may be trained here, such as boosting; unset: anything."
+        default=None,
+        title="Algorithms",
+        description="What may be trained here, such as xgboost or linear; unset: anything.",
     )
     share_scores: bool = Field(
         default=False, title="Share scores", description="This organisation's own scores may be shown to the others."

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,8 +125,6 @@ def started(example, environment):
 
 def wait_for_round(example, process, rounds):
     """Wait until all hospitals have kept their progress after so many rounds."""
-    import time
-
     until = time.monotonic() + 180
     while time.monotonic() < until:
         kept = [list(example.var.glob(f"runs/*/organisations/{name}/round-*.npz")) for name in HOSPITALS]
@@ -139,6 +138,13 @@ def wait_for_round(example, process, rounds):
 
 
 HOSPITALS = ("north", "harbour", "valley")
+
+
+def wait_until_gone(processes, within=60):
+    until = time.monotonic() + within
+    while left := [pid for pid in processes if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < until, f"still there: {[Path(f'/proc/{pid}/cmdline').read_text() for pid in left]}"
+        time.sleep(0.1)
 
 
 def descendants(pid):
@@ -183,8 +189,10 @@ def test_a_killed_run_goes_on_at_its_last_tree_and_gives_the_same_model(example,
     longer(example, rounds=300)
     process = started("run", example.spec, "--var", example.var)
     wait_for_round(example, process, 30)
+    children = descendants(process.pid)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    wait_until_gone(children)
     killed = run_folder(example)
     ended = lepton("run", "--resume", killed.name, "--var", example.var)
     assert ended.code == 0, ended.out + ended.err
