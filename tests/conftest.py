@@ -22,7 +22,8 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+# One for each module: modules look their runs and deployments up by names that others use as well.
+@pytest.fixture(scope="module")
 def prefect_server(tmp_path_factory) -> Iterator[str]:
     """The API address of a Prefect server with a database of its own."""
     home = tmp_path_factory.mktemp("prefect-server")

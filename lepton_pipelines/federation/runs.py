@@ -109,7 +109,12 @@ def joined_run(
             proposed = proposed_manifest(pipeline, home, run_id)
             with closing(RunHistory(home.folder)) as history:  # nobody is invited to what this home itself refuses
                 accept(proposed, home, policy=policy, history=history, pipeline=pipeline)
-            propose(proposed, home, address=address)
+            try:
+                propose(proposed, home, address=address)
+            except UserError:
+                # Another member, started at the same moment, was first: its manifest is checked like an invitation.
+                if not is_known(run_id, home, address=address):
+                    raise
         with connect(run_id, home, policy=policy, address=address, pipeline=pipeline, tell=tell) as sums:
             key = (run_id, home.organisation)
             with _lock:
