@@ -62,14 +62,17 @@ class Tracking:
         with _mlflow_globals:
             mlflow = _import_mlflow()
             # Setting the address also sets the environment; asked for an address nobody set, MLflow invents one.
-            before = os.environ.get("MLFLOW_TRACKING_URI", ""), os.environ.get("MLFLOW_REGISTRY_URI", "")
+            before = {name: os.environ.get(name) or None for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
             try:
                 yield
             finally:
-                mlflow.set_tracking_uri(before[0])
-                mlflow.set_registry_uri(before[1])
+                mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])
+                mlflow.set_registry_uri(before["MLFLOW_REGISTRY_URI"])
+                # MLflow leaves the registry's variable as it was where it is told of none: children would inherit ours.
+                if before["MLFLOW_REGISTRY_URI"] is None:
+                    os.environ.pop("MLFLOW_REGISTRY_URI", None)
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that point a process (`mlflow models serve`) at this store."""

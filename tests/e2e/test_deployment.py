@@ -70,7 +70,10 @@ def test_deploying_again_updates_and_does_not_double(deployed, lepton, prefect_s
     deployed.replace("pipeline.yaml", "max_depth: 4", "max_depth: 3")
     assert lepton("deploy", deployed.spec, PREFECT_API_URL=prefect_server).code == 0
     found = ask(prefect_server, lambda client: client.read_deployments())
-    (one,) = [deployment for deployment in found if deployment.name == "breast-cancer"]
+    flows = {flow.id: flow.name for flow in ask(prefect_server, lambda client: client.read_flows())}
+    named = [flows[deployment.flow_id] for deployment in found if deployment.name == "breast-cancer"]
+    assert sorted(named) == ["federated-retrain", "promote", "rollback", "watch-drift"]
+    one = ask(prefect_server, lambda client: client.read_deployment_by_name(NAME))
     assert one.parameters["pipeline"]["training"]["max_depth"] == 3
     assert len(one.schedules) == 1
 

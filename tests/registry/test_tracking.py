@@ -107,3 +107,11 @@ def test_the_store_of_a_block_is_gone_after_it(tracking):
     with tracking.as_current():
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == tracking.uri
     assert mlflow.get_tracking_uri() == before
+
+
+def test_processes_started_after_a_block_inherit_no_store_of_it(tracking, monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+    with tracking.as_current():
+        assert os.environ["MLFLOW_REGISTRY_URI"] == tracking.uri
+    assert not {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"} & os.environ.keys()
