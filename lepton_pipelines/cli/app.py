@@ -129,6 +129,17 @@ def demo(var: Folder = Path("var")) -> None:
     command.demo(var=var)
 
 
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new folder, and the pipeline.", show_default=False)],
+    template: Annotated[str, typer.Option(help="healthcare, finance, retail or blank.")] = "blank",
+) -> None:
+    """Write a project that runs at once, with rows, and a README that explains it."""
+    from lepton_pipelines.cli import project as command
+
+    command.init(template, name)
+
+
 Model = Annotated[str, typer.Argument(help="The registered model.", show_default=False)]
 Reason = Annotated[str, typer.Option(help="Why; kept with the version.", show_default=False)]
 By = Annotated[str | None, typer.Option(help="Who decides; unset: the user who runs this.", show_default=False)]
@@ -190,11 +201,14 @@ def down(home: PlatformFolder = PLATFORM) -> None:
 
 
 @app.command()
-def status(home: PlatformFolder = PLATFORM) -> None:
+def status(
+    home: PlatformFolder = PLATFORM,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
+) -> None:
     """Show the platform's processes, their health, memory and addresses."""
     from lepton_pipelines.cli import up as command
 
-    command.status(home)
+    command.status(home, as_json=as_json)
 
 
 app.add_typer(hub.app)

@@ -40,6 +40,7 @@ def fetch(
 def check(
     organisation: Annotated[Path, typer.Argument(help="The organisation's YAML file.", show_default=False)],
     contract: Annotated[Path, typer.Option("--contract", "-c", help="The contract (ODCS).", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
 ) -> None:
     """Check an organisation's rows against a contract and print what breaks it; values of personal columns are not."""
     from lepton_pipelines.data.sources import open_source
@@ -57,13 +58,21 @@ def check(
             for frame in source.blocks(piece):
                 found += check_rows(frame, agreed, first_row=first_row)
                 first_row += len(frame)
-    _print_violations(found)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        told = {"organisation": own.organisation, "rows": found.rows, "kept": found.kept, "set_aside": found.rejected}
+        typer.echo(json.dumps({**told, "violations": [asdict(each) for each in found.found]}, default=str))
+    else:
+        _print_violations(found)
     for warning in found.warnings(agreed, organisation=own.organisation):
         typer.secho(warning, fg=typer.colors.YELLOW, err=True)
     problems = found.problems(agreed, organisation=own.organisation, on_violation=own.on_violation)
     if problems:
         raise UserError(problems)
-    typer.echo(f"{own.organisation}: {found.kept} of {found.rows} rows keep contract {agreed.id} {agreed.version}.")
+    if not as_json:
+        typer.echo(f"{own.organisation}: {found.kept} of {found.rows} rows keep contract {agreed.id} {agreed.version}.")
 
 
 @app.command()

@@ -90,29 +90,49 @@ def serve(
 
 
 @app.command()
-def status(home: Home = HOME) -> None:
+def status(
+    home: Home = HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
+) -> None:
     """Show whom the hub admitted, and the runs in its log."""
     import datetime as dt
+    import json
 
+    told = _status(home)
+    if as_json:
+        typer.echo(json.dumps(told))
+        return
+    typer.echo(f"fingerprint  {told['fingerprint']}")
+    now = dt.datetime.now(dt.UTC)
+    for member in told["members"]:
+        left = (dt.datetime.fromisoformat(member["certificate_until"]) - now).days
+        state = f"shut out: {member['shut_out']}" if member["shut_out"] else f"certificate for {left} more days"
+        typer.echo(f"  {member['organisation']:<20} {state}")
+    for run in told["runs"]:
+        where = run["state"] if run["key_epoch"] is None else f"{run['state']}, key epoch {run['key_epoch']}"
+        typer.echo(f"  run {run['run']}: {where}; {', '.join(run['members'])}")
+
+
+def _status(home: Path) -> dict[str, Any]:
+    """Return what `status` shows: times in ISO 8601, UTC."""
     from lepton_pipelines.federation.hub_log import HubLog
     from lepton_pipelines.federation.manifest import read_manifest
     from lepton_pipelines.identity.hub_home import HubHome
 
     hub = HubHome(home)
-    typer.echo(f"fingerprint  {hub.fingerprint}")
-    now = dt.datetime.now(dt.UTC)
-    for member in hub.members():
-        left = (member.expires - now).days
-        state = f"shut out: {member.revoked}" if member.revoked else f"certificate for {left} more days"
-        typer.echo(f"  {member.name:<20} {state}")
-    log = HubLog(home)
+    members = [
+        {"organisation": one.name, "certificate_until": one.expires.isoformat(), "shut_out": one.revoked or None}
+        for one in hub.members()
+    ]
+    log, runs = HubLog(home), []
     for run, encoded in log.runs():
         states = [record for record in log.records(run) if record.envelope is None]
-        manifest = read_manifest(encoded)
-        where = f"{states[-1].state}, key epoch {states[-1].epoch}" if states else "inviting"
-        typer.echo(f"  run {run}: {where}; {', '.join(manifest.names)}")
+        state, epoch = (states[-1].state, states[-1].epoch) if states else ("inviting", None)
+        runs.append({"run": run, "state": state, "key_epoch": epoch, "members": list(read_manifest(encoded).names)})
     log.close()
+    told = {"fingerprint": hub.fingerprint, "members": members, "runs": runs}
     hub.close()
+    return told
 
 
 def _stop_on_signals(server: Any) -> Any:

@@ -1,7 +1,7 @@
 """`lepton org`: an organisation's keys, its hub, and its part in runs that others propose."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ Var = Annotated[Path, typer.Option("--var", help="Where runs, models and records
 Told = Annotated[
     str | None, typer.Option("--fingerprint", help="As it was read out; asked for if not given.", show_default=False)
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
 HOME = Path("organisation")
 
 
@@ -148,8 +149,26 @@ def serve(
 
 
 @app.command()
-def status(home: Home = HOME) -> None:
+def status(home: Home = HOME, as_json: AsJson = False) -> None:
     """Show the organisation's certificate, its runs at the hub and who is late, and what it refused."""
+    import datetime as dt
+    import json
+
+    told = _status(home)
+    if as_json:
+        typer.echo(json.dumps(told))
+        return
+    left = (dt.datetime.fromisoformat(told["certificate_until"]) - dt.datetime.now(dt.UTC)).days
+    typer.echo(f"{told['organisation']} at {told['hub']}, certificate for {left} more days")
+    for one in told["runs"]:
+        typer.echo(f"  run {one['run']}: {_where(one)}")
+    for one in told["refused"]:
+        at = dt.datetime.fromisoformat(one["at"]).astimezone()
+        typer.echo(f"  {at:%Y-%m-%d %H:%M} refused {one['run']}: {one['reason']}")
+
+
+def _status(home: Path) -> dict[str, Any]:
+    """Return what `status` shows: times in ISO 8601, UTC."""
     import datetime as dt
 
     from lepton_pipelines.federation.home_rules import RunHistory
@@ -158,22 +177,42 @@ def status(home: Home = HOME) -> None:
 
     mine = OrganisationHome(home)
     credentials = mine.credentials()
-    left = (credentials.expires - dt.datetime.now(dt.UTC)).days
-    typer.echo(f"{mine.organisation} at {credentials.address}, certificate for {left} more days")
     connection = HubConnection(credentials, patience=5.0)
     try:
-        for one in connection.runs():
-            typer.echo(f"  run {one.run}: {_where(one)}")
+        runs = [_run(one) for one in connection.runs()]
     finally:
         connection.close()
     history = RunHistory(home)
-    for run_id, at, reason in history.refusals():
-        typer.echo(f"  {dt.datetime.fromtimestamp(at):%Y-%m-%d %H:%M} refused {run_id}: {reason}")
+    refused = [
+        {"run": run_id, "at": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(), "reason": reason}
+        for run_id, at, reason in history.refusals()
+    ]
     history.close()
+    return {
+        "organisation": mine.organisation,
+        "hub": credentials.address,
+        "certificate_until": credentials.expires.isoformat(),
+        "runs": runs,
+        "refused": refused,
+    }
 
 
-def _where(one: "wire.RunStatus") -> str:
-    if one.status != "running" or not one.missing:
-        return f"{one.status}{f', {one.reason}' if one.reason else ''}"
-    late = ", ".join(f"{name} (last seen {one.seconds_since_seen.get(name, 0.0):.0f} s ago)" for name in one.missing)
-    return f"sum {one.number}, {one.step}: waiting for {late}; {one.bytes / 1e6:.1f} MB so far"
+def _run(one: "wire.RunStatus") -> dict[str, Any]:
+    late = {name: round(one.seconds_since_seen.get(name, 0.0)) for name in one.missing}
+    return {
+        "run": one.run,
+        "status": one.status,
+        "reason": one.reason,
+        "sum": one.number,
+        "step": one.step,
+        "bytes": one.bytes,
+        "seconds_since_seen_of_missing": late,
+    }
+
+
+def _where(one: dict[str, Any]) -> str:
+    late = one["seconds_since_seen_of_missing"]
+    if one["status"] != "running" or not late:
+        return f"{one['status']}{', ' + one['reason'] if one['reason'] else ''}"
+    waited = ", ".join(f"{name} (last seen {seconds} s ago)" for name, seconds in late.items())
+    return f"sum {one['sum']}, {one['step']}: waiting for {waited}; {one['bytes'] / 1e6:.1f} MB so far"

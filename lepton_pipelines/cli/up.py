@@ -92,8 +92,11 @@ def down(folder: Path) -> None:
     typer.echo("  stopped")
 
 
-def status(folder: Path) -> None:
+def status(folder: Path, *, as_json: bool = False) -> None:
     """Show the platform's processes and addresses. Exits with 1 unless it runs and all of it is healthy."""
+    import json
+    from dataclasses import asdict
+
     from rich.console import Console
 
     from lepton_pipelines.local_platform.home import PlatformHome
@@ -101,13 +104,19 @@ def status(folder: Path) -> None:
     home = PlatformHome(folder)
     told = home.status()
     if home.runner() is None or told is None:
-        typer.echo(f"  no platform runs in {folder}. Start it with: lepton up")
+        typer.echo(json.dumps({"running": False}) if as_json else _not_running(folder))
         raise typer.Exit(1)
-    console = Console(highlight=False)
-    console.print(_table(told))
-    say_addresses(told, home)
+    if as_json:
+        typer.echo(json.dumps({"running": True, **asdict(told)}))
+    else:
+        Console(highlight=False).print(_table(told))
+        say_addresses(told, home)
     if told.ready is None or any(one.state != "healthy" for one in told.processes):
         raise typer.Exit(1)
+
+
+def _not_running(folder: Path) -> str:
+    return f"  no platform runs in {folder}. Start it with: lepton up"
 
 
 def say_addresses(told: "PlatformStatus", home: "PlatformHome") -> None:

@@ -1,0 +1,67 @@
+"""What lists or shows something also tells it as JSON, and how commands end is documented."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from lepton_pipelines.cli.app import app
+from lepton_pipelines.identity.hub_home import HubHome
+from lepton_pipelines.identity.organisation_home import OrganisationHome
+
+ROOT = Path(__file__).parents[2]
+LISTS = {"status", "show", "search", "usage", "models", "show-model", "compatible", "verify", "check"}
+WRITES_FILES = {("check",)}  # checks files line by line, for a person who corrects them; `data check` counts
+
+
+def commands(command=None, path=()):
+    """Yield every command by its words."""
+    command = command or typer.main.get_command(app)
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands(each, (*path, name))
+    if path and not hasattr(command, "commands"):
+        yield path, command
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [(p, c) for p, c in commands() if p[-1] in LISTS and p not in WRITES_FILES], ids=str
+)
+def test_every_listing_takes_json(path, command):
+    assert "--json" in {option for parameter in command.params for option in parameter.opts}
+
+
+def test_every_command_stands_in_the_documentation():
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    missing = [
+        " ".join(path) for path, command in commands() if not command.hidden and f"`{' '.join(path)}" not in page
+    ]
+    assert not missing
+
+
+def test_the_hub_tells_its_members_as_json(command_line, tmp_path):
+    hub = HubHome.create(tmp_path / "hub", "127.0.0.1:7443")
+    request = OrganisationHome.create(tmp_path / "north", "north").request()
+    hub.admit(request, fingerprint=request.fingerprint)
+    hub.close()
+    told = json.loads(command_line("hub", "status", "--json").out)
+    assert [one["organisation"] for one in told["members"]] == ["north"]
+    assert told["members"][0]["shut_out"] is None and told["runs"] == []
+    assert told["fingerprint"] in command_line("hub", "status").out
+
+
+def test_where_no_platform_runs_json_says_so_with_exit_code_1(command_line):
+    ended = command_line("status", "--json")
+    assert (ended.code, json.loads(ended.out)) == (1, {"running": False})
+
+
+def test_violations_are_counted_in_json(command_line, example):
+    example.change_rows("north", lambda rows: rows.assign(mean_radius=rows["mean_radius"] + 1000))
+    contract = example.folder / "contract.odcs.yaml"
+    ended = command_line("data", "check", example.folder / "north.yaml", "--contract", contract, "--json")
+    told = json.loads(ended.out)
+    assert ended.code == 2
+    assert (told["rows"], told["kept"]) == (214, 0)
+    assert [(each["column"], each["rule"], each["count"]) for each in told["violations"]] == [
+        ("mean_radius", "range", 214)
+    ]
