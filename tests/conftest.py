@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import importlib
 import os
 import socket
 import subprocess
@@ -7,7 +8,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,59 @@ def shared_data() -> Path:
     if not (folder / "heart-disease").is_dir():
         pytest.skip(f"no public data sets at {folder}: set LEPTON_DATA_MIRROR to a folder that holds them")
     return folder
+
+
+@pytest.fixture
+def build_wheel(tmp_path) -> Callable[..., Path]:
+    """Write a wheel of one module as any build backend would, from its files' contents."""
+
+    def build(
+        code: str, *, name: str = "lepton-averaging", version: str = "1.0", points: str | None = None, **files: str
+    ) -> Path:
+        module = name.replace("-", "_")
+        points = f"averaging = {module}:Averaging" if points is None else points
+        information = f"{module}-{version}.dist-info"
+        contents = {
+            f"{module}/__init__.py": code,
+            **files,
+            f"{information}/METADATA": (
+                f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: numpy\n"
+            ),
+            f"{information}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{information}/entry_points.txt": f"[lepton.algorithms]\n{points}\n",
+        }
+        path = tmp_path / f"{module}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as wheel:
+            for file, text in contents.items():
+                wheel.writestr(file, text)
+            wheel.writestr(
+                f"{information}/RECORD", "".join(f"{file},,\n" for file in [*contents, f"{information}/RECORD"])
+            )
+        return path
+
+    return build
+
+
+@pytest.fixture
+def pip_install(tmp_path, monkeypatch) -> Iterator[Callable[[Path], Path]]:
+    """Install a wheel as an administrator does, with pip, into a folder of the test's own on the path."""
+    folder, modules = tmp_path / "installed", set(sys.modules)
+
+    def install(wheel: Path) -> Path:
+        pip = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "install", "--quiet"]
+        subprocess.run([*pip, "--no-deps", "--no-index", "--target", folder, wheel], check=True)
+        monkeypatch.syspath_prepend(folder)
+        importlib.invalidate_caches()
+        return folder
+
+    yield install
+    for module in set(sys.modules) - modules:
+        if module.startswith("lepton_averaging"):
+            del sys.modules[module]
+    from lepton_pipelines.spec import algorithm, training
+
+    algorithm._load.cache_clear()
+    training.training_model.cache_clear()
 
 
 # One for each module: modules look their runs and deployments up by names that others use as well.

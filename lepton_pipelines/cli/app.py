@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lepton_pipelines.cli import data, hub, ledger, market, model, org
+from lepton_pipelines.cli import data, hub, ledger, market, market_algorithms, model, org
 from lepton_pipelines.spec.errors import UserError
 
 app = typer.Typer(
@@ -214,6 +214,7 @@ def status(
 app.add_typer(hub.app)
 app.add_typer(org.app)
 app.add_typer(ledger.app)
+market_algorithms.add_to(market.app)
 app.add_typer(market.app)
 app.add_typer(model.app, name="model")
 

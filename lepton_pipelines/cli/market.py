@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lepton_pipelines.cli.market_options import HOME, VAR, As, AsJson, Home, Var, Why, place_of
 from lepton_pipelines.spec.errors import UserError
 
 if TYPE_CHECKING:
     from lepton_pipelines.market.catalogue import Offer
-    from lepton_pipelines.market.place import Place
 
 app = typer.Typer(
     name="market",
@@ -24,21 +24,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Home = Annotated[Path, typer.Option("--home", help="The organisation's folder with its keys; the market is its hub's.")]
-As = Annotated[
-    str | None,
-    typer.Option("--as", metavar="NAME", help="Speak for NAME in the folder --var, without a hub.", show_default=False),
-]
-Var = Annotated[Path, typer.Option("--var", help="With --as: where runs and records are kept.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
 Id = Annotated[str, typer.Argument(metavar="PRODUCT", help="OWNER/NAME.", show_default=False)]
 Number = Annotated[str, typer.Argument(metavar="GRANT", help="The request's number.", show_default=False)]
-Why = Annotated[str, typer.Option("--reason", help="Stands in the ledger for ever: no names of persons.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day, UTC.", show_default=False)]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="OWNER/NAME.", show_default=False)]
 Version = Annotated[int | None, typer.Option(min=1, help="Unset: the newest on offer.", show_default=False)]
-HOME = Path("organisation")
-VAR = Path("var")
 
 
 @app.command()
@@ -51,7 +41,7 @@ def publish(
     """Offer a data product, or a new version of it: contract, description and terms; never rows."""
     from lepton_pipelines.market.dealing import publish as command
 
-    product, version, written = command(_place(home, name, var), spec)
+    product, version, written = command(place_of(home, name, var), spec)
     typer.echo(f"{product} is on offer, version {version}" + ("" if written else ": nothing has changed"))
 
 
@@ -60,7 +50,7 @@ def withdraw(product: Id, reason: Why, home: Home = HOME, name: As = None, var: 
     """Offer a product no longer."""
     from lepton_pipelines.market.dealing import withdraw as command
 
-    command(_place(home, name, var), product, reason)
+    command(place_of(home, name, var), product, reason)
     typer.echo(f"{product} is not on offer any more; runs that use it stop at their next tree")
 
 
@@ -70,6 +60,9 @@ def search(
     domain: Annotated[str | None, typer.Option(help="Such as healthcare.", show_default=False)] = None,
     column: Annotated[list[str] | None, typer.Option(help="A column that it has; give several.")] = None,
     label: Annotated[str | None, typer.Option(help="What it lets predict.", show_default=False)] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="What its label can be trained for: binary:logistic, …", show_default=False)
+    ] = None,
     fits: Annotated[
         Path | None, typer.Option(exists=True, help="A contract: who has rows that fit it?", show_default=False)
     ] = None,
@@ -83,8 +76,10 @@ def search(
     from lepton_pipelines.spec.contract import read_contract
 
     contract = None if fits is None else read_contract(fits)
-    place = _place(home, name, var)
-    found = command(place, text, domain=domain, columns=tuple(column or ()), label=label, fits=contract)
+    place = place_of(home, name, var)
+    found = command(
+        place, text, domain=domain, columns=tuple(column or ()), label=label, objective=objective, fits=contract
+    )
     if as_json:
         typer.echo(json.dumps([one.summary() for one in found]))
         return
@@ -99,7 +94,7 @@ def show(product: Id, home: Home = HOME, name: As = None, var: Var = VAR, as_jso
     """Show a product: what its rows are, its columns, its terms."""
     from lepton_pipelines.market.catalogue import offer
 
-    found = offer(_place(home, name, var), product)
+    found = offer(place_of(home, name, var), product)
     terms = found.terms.model_dump(mode="json", exclude_none=True)
     if as_json:
         columns = [column.model_dump(mode="json") for column in found.contract.columns]
@@ -128,7 +123,7 @@ def compatible(
     from lepton_pipelines.market.catalogue import offer
     from lepton_pipelines.market.compatibility import obstacles
 
-    place = _place(home, name, var)
+    place = place_of(home, name, var)
     found = obstacles({product: offer(place, product).contract for product in products})
     if as_json:
         told = [{"products": each.products, "column": each.column, "problem": each.problem} for each in found]
@@ -159,7 +154,7 @@ def request(
     from lepton_pipelines.market.dealing import request as command
 
     asked = Request(product, purpose, algorithm, tuple(member or ()), runs, _day(until), message)
-    typer.echo(command(_place(home, name, var), asked))
+    typer.echo(command(place_of(home, name, var), asked))
 
 
 @app.command()
@@ -175,7 +170,7 @@ def grant(
     """Grant a request, for what was asked and within the product's terms."""
     from lepton_pipelines.market.dealing import give
 
-    given = give(_place(home, name, var), product, number, runs=runs, until=_day(until))
+    given = give(place_of(home, name, var), product, number, runs=runs, until=_day(until))
     limits = [f"{given.runs} runs" if given.runs else "", f"until {given.until}" if given.until else ""]
     typer.echo(f"{given.to} may use {product} for «{given.purpose}»" + "".join(f", {each}" for each in limits if each))
 
@@ -185,7 +180,7 @@ def refuse(product: Id, number: Number, reason: Why, home: Home = HOME, name: As
     """Refuse a request."""
     from lepton_pipelines.market.dealing import refuse as command
 
-    command(_place(home, name, var), product, number, reason)
+    command(place_of(home, name, var), product, number, reason)
     typer.echo(f"{number} is refused")
 
 
@@ -194,7 +189,7 @@ def revoke(product: Id, number: Number, reason: Why, home: Home = HOME, name: As
     """Take a grant back: a run that uses it stops at its next tree."""
     from lepton_pipelines.market.dealing import revoke as command
 
-    command(_place(home, name, var), product, number, reason)
+    command(place_of(home, name, var), product, number, reason)
     typer.echo(f"{number} is revoked; a run that uses it stops at its next tree")
 
 
@@ -209,7 +204,7 @@ def usage(
     """Show who asked for what, what was answered, and which runs used it."""
     from lepton_pipelines.market.catalogue import usage as command
 
-    told = command(_place(home, name, var), product)
+    told = command(place_of(home, name, var), product)
     if as_json:
         typer.echo(json.dumps(told))
         return
@@ -237,7 +232,7 @@ def pull(
     from lepton_pipelines.market.shared_rows import fetch
     from lepton_pipelines.spec.organisation import Storage
 
-    found = offer(_place(home, name, var), product)
+    found = offer(place_of(home, name, var), product)
 
     def opened(url: str) -> Any:
         filesystem, path = open_filesystem(url, Storage())
@@ -267,7 +262,7 @@ def publish_model(
     own, slash, number = model.partition("/")
     if not slash or not number.isdecimal():
         raise UserError(f"{model!r} names no version: write NAME/3 for its third version.")
-    place, tracking = _place(home, name, var), open_tracking(mlflow, folder=var.absolute())
+    place, tracking = place_of(home, name, var), open_tracking(mlflow, folder=var.absolute())
     offer = offer_from_registry(
         place, tracking, own, int(number), licence=licence, title=title, description=description
     )
@@ -281,7 +276,7 @@ def withdraw_model(
     """Offer a model no longer. Who has pulled it keeps it."""
     from lepton_pipelines.market.models import withdraw_model as command
 
-    number = command(_place(home, name, var), model, version, reason)
+    number = command(place_of(home, name, var), model, version, reason)
     typer.echo(f"{model} v{number} is not on offer any more")
 
 
@@ -296,7 +291,7 @@ def models(
     """Find models on offer."""
     from lepton_pipelines.market.models import model_offers
 
-    found = model_offers(_place(home, name, var), text)
+    found = model_offers(place_of(home, name, var), text)
     if as_json:
         typer.echo(json.dumps([one.summary() for one in found]))
         return
@@ -313,7 +308,7 @@ def show_model(
     """Show a model's card."""
     from lepton_pipelines.market.models import model_offer
 
-    found = model_offer(_place(home, name, var), model, version)
+    found = model_offer(place_of(home, name, var), model, version)
     card = found.card
     if as_json:
         typer.echo(json.dumps({**found.summary(), "card": card.model_dump(mode="json")}))
@@ -346,7 +341,7 @@ def pull_model(
     from lepton_pipelines.registry.serving import serve_line
     from lepton_pipelines.registry.tracking import open_tracking
 
-    place = _place(home, name, var)
+    place = place_of(home, name, var)
     found = model_offer(place, model, version)
     if licence is not None and found.card.licence != licence:
         raise UserError(f"{model} has the licence {found.card.licence}, you asked for {licence}. Nothing was pulled.")
@@ -362,21 +357,6 @@ def pull_model(
         promotion.promote(tracking, published.registered_model, published.version, reason=why, by=getpass.getuser())
         selector = "@champion"
     typer.echo(f"serve  {serve_line(tracking, published.registered_model, selector)}")
-
-
-def _place(home: Path, name: str | None, var: Path) -> "Place":
-    """Return where the market is held: in a folder with --as, else at the hub of the organisation in --home."""
-    from lepton_pipelines.identity.organisation_home import OrganisationHome
-    from lepton_pipelines.organisation.market_place import HubMarket, LocalMarket
-
-    if name is not None:
-        return LocalMarket(var, name)
-    if not (home / "organisation.json").exists():
-        raise UserError(
-            f"{home} holds no organisation's keys. Name the folder with --home, or speak in the folder of runs in one "
-            "process: --as NAME --var FOLDER"
-        )
-    return HubMarket(OrganisationHome(home))
 
 
 def _rows(one: "Offer") -> str:

@@ -246,8 +246,9 @@ def _against_policy(
             reasons.append(f"{', '.join(strangers)} is not among the members that policy.members allows")
     if len(manifest.names) < policy.minimum_members:
         reasons.append(f"it has {len(manifest.names)} members, policy.minimum_members is {policy.minimum_members}")
-    if policy.algorithms is not None and manifest.algorithm not in policy.algorithms:
-        reasons.append(f"it trains {manifest.algorithm}, policy.algorithms allows {', '.join(policy.algorithms)}")
+    allowed = None if policy.algorithms is None else [each.name for each in policy.algorithms]
+    if allowed is not None and manifest.algorithm not in allowed:
+        reasons.append(f"it trains {manifest.algorithm}, policy.algorithms allows {', '.join(allowed)}")
     limits = {"max_depth": policy.max_depth, "rounds": policy.max_rounds, "max_bin": policy.max_bin}
     for name, limit in limits.items():
         asked = manifest.parameters.get(name)

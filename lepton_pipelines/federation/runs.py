@@ -220,6 +220,7 @@ def accept(
     """
     from lepton_pipelines.federation.home_rules import check_invitation
     from lepton_pipelines.federation.proposal import differences
+    from lepton_pipelines.spec.algorithm_code import code_refusals
 
     name, signer = home.organisation, home.signer()
     try:
@@ -230,7 +231,9 @@ def accept(
             hub_key=home.credentials().hub_key,
             policy=policy,
             history=history,
-            further=() if pipeline is None else differences(manifest, pipeline, name),
+            further=()
+            if pipeline is None
+            else (*differences(manifest, pipeline, name), *code_refusals(policy, pipeline.training.algorithm)),
         )
     except UserError as error:
         if connection is not None and manifest.keys.get(name) == signer.public:

@@ -16,6 +16,7 @@ from lepton_pipelines.ledger.predicate import (
     PublicKey,
     Purpose,
     Reason,
+    Release,
     Rows,
     Sha256,
     Time,
@@ -369,6 +370,37 @@ class ModelWithdrawn(Predicate):
         return [(f"{self.offer}/{self.version}", self.digest)]
 
 
+class AlgorithmOffered(Predicate):
+    """An algorithm is offered: its wheel, the code that is in it, and a card. A version is one wheel for ever."""
+
+    KIND: ClassVar[str] = "algorithm-offered"
+
+    offer: ProductId
+    version: Release
+    wheel: Sha256
+    code: Sha256
+    card: Sha256
+
+    def subjects(self) -> list[tuple[str, str]]:
+        """The wheel, and its card."""
+        return [(f"{self.offer}/{self.version}", self.wheel), (f"{self.offer}/{self.version}/card", self.card)]
+
+
+class AlgorithmWithdrawn(Predicate):
+    """An algorithm's version is offered no longer."""
+
+    KIND: ClassVar[str] = "algorithm-withdrawn"
+
+    offer: ProductId
+    version: Release
+    wheel: Sha256
+    reason: Reason
+
+    def subjects(self) -> list[tuple[str, str]]:
+        """The wheel."""
+        return [(f"{self.offer}/{self.version}", self.wheel)]
+
+
 class Evaluation(Predicate):
     """How a model scored over all members' held-out rows, and which gates it passed."""
 
@@ -408,5 +440,6 @@ KINDS: dict[str, type[Predicate]] = {
         GrantAsked, GrantGiven, GrantRefused, GrantRevoked, GrantUsed,
         RunOpened, RunJoined, RunSuspended, RunResumed, RunAborted, RunFinished, TreeFinished,
         ModelPublished, ModelPromoted, ModelRolledBack, ModelOffered, ModelWithdrawn, Evaluation, PolicyRefused,
+        AlgorithmOffered, AlgorithmWithdrawn,
     )
 }  # fmt: skip

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lepton_pipelines.ledger import entries
+from lepton_pipelines.ledger.algorithms import Algorithms
 from lepton_pipelines.ledger.envelope import Envelope
 from lepton_pipelines.ledger.errors import EntryRefused
 from lepton_pipelines.ledger.grants import Grants
@@ -30,6 +31,7 @@ class History:
         self.size = 0
         self.members = Members(log)
         self.grants = Grants()
+        self.algorithms = Algorithms()
         self.runs = Runs()
         self._seen: set[bytes] = set()
 
@@ -114,6 +116,10 @@ class History:
                 self.grants.give(index, predicate)
             case entries.GrantRefused() | entries.GrantRevoked():
                 self.grants.answer(predicate)
+            case entries.AlgorithmOffered():
+                self.algorithms.offer(index, predicate)
+            case entries.AlgorithmWithdrawn():
+                self.algorithms.withdraw(predicate)
             case entries.GrantUsed():
                 self.grants.use(predicate, self.runs.members_of(predicate.run))
             case _:

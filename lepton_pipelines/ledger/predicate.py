@@ -56,6 +56,7 @@ Time = Annotated[str, pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9
 Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$"), AfterValidator(_impersonal)]
 Reason = Annotated[Line, StringConstraints(max_length=300)]
 Purpose = Annotated[Line, StringConstraints(max_length=120)]
+Release = Annotated[str, pattern("[0-9A-Za-z][0-9A-Za-z.+!_-]{0,63}")]
 Rows = Annotated[int, Field(ge=DISCLOSURE_LIMIT, le=MAXIMUM_SAFE_INTEGER)]
 Metric = Annotated[float, Field(allow_inf_nan=False)]
 

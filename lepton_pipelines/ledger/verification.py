@@ -243,6 +243,7 @@ def _counts(history: History) -> str:
     parts = [
         (len(history.members.by_name), "member"),
         (len(history.grants.products), "data product"),
+        (len(history.algorithms.releases), "algorithm"),
         (len(history.runs.by_id), "run"),
         (len(history.runs.versions), "model version"),
     ]

@@ -11,7 +11,7 @@ from lepton_pipelines.market.compatibility import obstacles
 from lepton_pipelines.market.errors import MarketRefused
 from lepton_pipelines.market.place import Place
 from lepton_pipelines.market.terms import Terms
-from lepton_pipelines.spec.contract import Contract, parse_contract
+from lepton_pipelines.spec.contract import Column, Contract, parse_contract
 from lepton_pipelines.spec.fields import did_you_mean
 
 
@@ -86,12 +86,14 @@ def search(
     domain: str | None = None,
     columns: tuple[str, ...] = (),
     label: str | None = None,
+    objective: str | None = None,
     fits: Contract | None = None,
 ) -> list[Offer]:
     """Return the products that match everything that is asked for.
 
     text: words that must all occur. domain: one of the keywords. columns: that it must have. label: what it lets
-    predict. fits: a contract that it must be trainable with, column by column.
+    predict. objective: what its label can be trained for, by XGBoost's names.
+    fits: a contract that it must be trainable with, column by column.
     """
     found = []
     for one in offers(place):
@@ -103,10 +105,23 @@ def search(
             and (domain is None or domain.lower() in keywords)
             and set(columns) <= names
             and (label is None or (has_label is not None and has_label.name == label))
+            and (objective is None or (has_label is not None and serves(has_label, objective)))
             and (fits is None or not obstacles({"you": fits, one.id: one.contract}))
         ):
             found.append(one)
     return found
+
+
+def serves(label: Column, objective: str) -> bool:
+    """Tell whether a label's values are what an objective predicts: two classes, several, or numbers."""
+    classes = len(label.categories) or (2 if label.kind == "boolean" else 0)
+    if label.integer and (label.minimum, label.maximum) == (0, 1):
+        classes = 2
+    if objective.startswith("binary:"):
+        return classes == 2
+    if objective.startswith("multi:"):
+        return classes > 1 or label.integer
+    return label.kind == "number"
 
 
 def usage(place: Place, product: str | None = None) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def fetch(offer: Offer, cache: Path, open_url: Open, *, licence: str | None = No
     url, digest = files[0]["contentUrl"], files[0]["sha256"]
     path: Path = cache / digest / (url.rstrip("/").rsplit("/", 1)[-1] or "rows")
     if not path.exists() or _digest(path) != digest:
-        _download(open_url, url, path, digest, offer.id)
+        download(open_url, url, path, digest, offer.id)
     if to is None:
         return path
     target = to / path.name if to.is_dir() else to
@@ -42,7 +42,8 @@ def fetch(offer: Offer, cache: Path, open_url: Open, *, licence: str | None = No
     return target
 
 
-def _download(open_url: Open, url: str, path: Path, digest: str, product: str) -> None:
+def download(open_url: Open, url: str, path: Path, digest: str, product: str) -> None:
+    """Fetch a file to `path`; it is there only if it has this digest. Raises MarketRefused if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     read = hashlib.sha256()
     with open_url(url) as source, tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:

@@ -5,6 +5,7 @@ edges to agree on, no checkpoints and no early stopping. The rest of a run (chec
 registering) does not know the difference.
 """
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from lepton_pipelines.organisation import progress
 from lepton_pipelines.organisation.rows import EncodedRows, RowsRead
 from lepton_pipelines.spec.algorithm import Algorithm, Round, Step, Trained, find_algorithm
+from lepton_pipelines.spec.algorithm_code import code_refusals
 from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.organisation import Policy
 from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.spec.training import XGBOOST, AlgorithmTraining
 from lepton_pipelines.sums import Int64Array, LocalSums, PendingSum
@@ -43,12 +46,18 @@ class Held:
 
 @dataclass(frozen=True)
 class ToHeld:
-    """Changes what a worker has read into what an algorithm's steps run on. algorithm: its name."""
+    """Changes what a worker has read into what an algorithm's steps run on.
+
+    algorithm: its name. policy: the organisation's, held against what is installed where the worker runs.
+    """
 
     algorithm: str
+    policy: Policy
 
     def __call__(self, read: RowsRead) -> Held:
-        """Let the algorithm make its shard; the encoded rows are not copied."""
+        """Let the algorithm make its shard; the encoded rows are not copied. Raises UserError for code not allowed."""
+        if problems := code_refusals(self.policy, self.algorithm):
+            raise UserError([f"a Dask worker on {platform.node()}: {each}." for each in problems])
         sets = {name: EncodedRows(rows) for name, rows in read.sets.items()}
         return Held(sets, find_algorithm(self.algorithm).hold(sets))
 

@@ -11,6 +11,7 @@ from lepton_pipelines.evaluation.score_histogram import task_of
 from lepton_pipelines.organisation.hub_record import record_of
 from lepton_pipelines.organisation.journal import Journal
 from lepton_pipelines.organisation.product_use import ProductUse
+from lepton_pipelines.spec.algorithm_code import refusals
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import Organisation, check_policy
 from lepton_pipelines.spec.pipeline import Pipeline
@@ -48,7 +49,12 @@ def check_allowed(pipeline: Pipeline, organisation: Organisation, var: Path, run
         depth=training.max_depth if isinstance(training, Training) else 1,  # one that grows no trees has no depth
         rounds=pipeline.training.rounds,
     )
-    Journal.of(var, organisation.organisation).check(organisation, run_id)
+    name = organisation.organisation
+    if problems := refusals(organisation.policy, training.algorithm):
+        raise UserError(
+            [f"{name}: {each}. Change the pipeline, or ask {name} to change its policy." for each in problems]
+        )
+    Journal.of(var, name).check(organisation, run_id)
 
 
 def check_product(pipeline: Pipeline, organisation: Organisation, var: Path, run_id: str) -> ProductUse | None:

@@ -196,7 +196,8 @@ class OrganisationRun:
         for warning in warnings:
             self._notice(warning.removeprefix(f"{self.name}: "))  # a notice says whose it is by itself
         self.digest = dataset_digest(digest for part in self.rows.ask(_digests) for digest in part)
-        self.rows.change(ToShard(self.threads) if self.engine else ToHeld(self.pipeline.training.algorithm))
+        algorithm, policy = self.pipeline.training.algorithm, self.organisation.policy
+        self.rows.change(ToShard(self.threads) if self.engine else ToHeld(algorithm, policy))
         if self._tracking is not None:
             self._tracking.result()
         # Nobody bins before everybody's rows are accepted, and all work from the same spec.

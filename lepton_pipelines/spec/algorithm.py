@@ -210,6 +210,11 @@ def find_algorithm(name: str) -> Algorithm:
     Raises UserError if none or several distributions bring it, or if what they bring cannot be imported or is no
     algorithm.
     """
+    return _load(algorithm_point(name))
+
+
+def algorithm_point(name: str) -> EntryPoint:
+    """Return the entry point of an installed algorithm, not imported. Raises UserError if none or several bring it."""
     points = list(entry_points(group=GROUP, name=name))
     if not points:
         known = algorithm_names()
@@ -221,7 +226,7 @@ def find_algorithm(name: str) -> Algorithm:
     if len(brought) > 1:
         told = ", ".join(sorted(f"{distribution} ({value})" for distribution, value in brought))
         raise UserError(f"algorithm {name} is brought by {len(brought)} distributions: {told}. Uninstall all but one.")
-    return _load(next(iter(brought.values())))
+    return next(iter(brought.values()))
 
 
 @lru_cache

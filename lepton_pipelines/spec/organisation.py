@@ -218,6 +218,19 @@ Compute = Annotated[
 ]
 
 
+class AllowedAlgorithm(SpecModel):
+    """An algorithm that may be trained; one that is not Lepton Pipelines' own, by the digest of its code."""
+
+    name: Name = Field(title="Name", description="As a pipeline's training.algorithm has it.")
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        default=None, title="Digest", description="Of its code, as `lepton market verify-algorithm` tells it."
+    )
+
+
+def _named(value: Any) -> Any:
+    return value if isinstance(value, (dict, AllowedAlgorithm)) else {"name": value}
+
+
 class Policy(SpecModel):
     """What this organisation lets happen with its rows; checked at home before anything starts."""
 
@@ -238,10 +251,13 @@ class Policy(SpecModel):
     max_depth: int | None = Field(default=None, ge=1, title="Depth", description="Largest max_depth; unset: any.")
     max_rounds: int | None = Field(default=None, ge=1, title="Rounds", description="Most rounds; unset: any number.")
     max_bin: int | None = Field(default=None, ge=2, title="Bins", description="Most bins a feature; unset: any number.")
-    algorithms: list[Name] | None = Field(
+    algorithms: (
+        list[Annotated[AllowedAlgorithm, BeforeValidator(_named, json_schema_input_type=Name | AllowedAlgorithm)]]
+        | None
+    ) = Field(
         default=None,
         title="Algorithms",
-        description="What may be trained here, such as xgboost or linear; unset: anything.",
+        description="What may be trained here: xgboost, linear, others as {name, digest}; unset: the first two.",
     )
     share_scores: bool = Field(
         default=False, title="Share scores", description="This organisation's own scores may be shown to the others."

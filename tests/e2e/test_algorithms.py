@@ -20,6 +20,7 @@ from sklearn.linear_model import LinearRegression
 
 from lepton_pipelines.data.preparation import prepare
 from lepton_pipelines.data.sources import open_source
+from lepton_pipelines.spec.allowing import allow_algorithm
 from lepton_pipelines.spec.pipeline import read_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -131,17 +132,32 @@ def test_an_algorithm_that_is_not_ours_runs_the_whole_pipeline_against_the_champ
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: lepton-averaging\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[lepton.algorithms]\naveraging = lepton_averaging:Averaging\n")
     (folder / "lepton_averaging.py").write_text(code)
+    listing = [
+        "lepton_averaging.py",
+        *(f"lepton_averaging-1.0.dist-info/{file.name}" for file in information.iterdir()),
+    ]
+    (information / "RECORD").write_text("".join(f"{file},,\n" for file in [*listing, f"{information.name}/RECORD"]))
     text = (example / "pipeline.yaml").read_text()
     training = re.compile(r"  algorithm: linear.*?\n(?=split)", flags=re.DOTALL)
     spec = example / "averaging.yaml"
     spec.write_text(training.sub("  algorithm: averaging\n  label: y\n  digits: 8\n", text))
 
-    ended = lepton("run", "averaging.yaml", PYTHONPATH=str(folder))
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    refused = lepton("run", "averaging.yaml", PYTHONPATH=path)
+    assert refused.returncode == 2 and "policy.algorithms allows averaging by no digest" in refused.stderr
+    digest = re.search(r"digest: ([0-9a-f]{64})", refused.stderr)[1]
+    for name in organisations(example):
+        allow_algorithm(example / f"{name}.yaml", "averaging", digest)
+    ended = lepton("run", "averaging.yaml", PYTHONPATH=path)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert re.search(r"champion \(v1\)\s+0\.10\d", ended.stdout)
     assert "v2 → challenger" in ended.stdout
     assert len({path.read_bytes() for path in models(example, "averaging")}) == 1
+
+
+def organisations(example):
+    return read_pipeline(example / "pipeline.yaml").read_organisations()
 
 
 def wait_until_it_answers(address, server, log):

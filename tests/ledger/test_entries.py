@@ -60,6 +60,8 @@ FIELDS = {
     "model-rolled-back": VERSION | {"alias": "champion", "before": 2, "reason": "calibration drifted"},
     "model-offered": {"offer": "north/breast-cancer", "version": 1, "digest": A, "card": B},
     "model-withdrawn": {"offer": "north/breast-cancer", "version": 1, "digest": A, "reason": "superseded"},
+    "algorithm-offered": {"offer": "north/averaging", "version": "1.0.post1", "wheel": A, "code": B, "card": C},
+    "algorithm-withdrawn": {"offer": "north/averaging", "version": "1.0", "wheel": A, "reason": "superseded"},
     "evaluation": {"run": "r-1", "model": A, "rows": 85, "metrics": {"auc": 0.994}, "gates": {"auc": True}},
     "policy-refused": {"run": "r-1", "manifest": A, "clause": "max_depth", "reason": "depth 12, allowed are 8"},
 }  # fmt: skip

@@ -14,7 +14,14 @@ from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.identity.signing import SigningKey
 from lepton_pipelines.ledger import evidence
 from lepton_pipelines.ledger.checkpoint import Checkpoint
-from lepton_pipelines.ledger.entries import RunFinished, RunJoined, RunOpened, TreeFinished
+from lepton_pipelines.ledger.entries import (
+    ModelPublished,
+    ProductPublished,
+    RunFinished,
+    RunJoined,
+    RunOpened,
+    TreeFinished,
+)
 from lepton_pipelines.ledger.errors import EntryRefused, LedgerForked, WitnessSilent
 from lepton_pipelines.ledger.hub_ledger import HubLedger
 from lepton_pipelines.ledger.member_ledger import MemberLedger
@@ -131,6 +138,29 @@ def test_a_member_cannot_speak_for_another(hub):
     north.signer = valley.signer
     with pytest.raises(UserError, match="north cannot submit an entry of valley"):
         opened(north, ["north", "valley"])
+
+
+def test_two_members_that_publish_the_same_name_at_the_same_moment_do_not_both_get_it(hub):
+    ledgers = [hub.ledger(name) for name in NAMES]
+    together(ledgers, whole_run)
+
+    def publish(ledger):
+        # A product's name has its owner's before it; a model's has not.
+        name = f"{ledger.signer.name}/patients"
+        ledger.record(ProductPublished, product=name, version=1, contract=DIGEST, terms=DIGEST)
+        try:
+            ledger.record(ModelPublished, model="m", version=1, run="r", digest=DIGEST)
+        except UserError as error:
+            return str(error)
+        return "published"
+
+    said = together(ledgers, publish)
+    for ledger in ledgers:
+        ledger.catch_up()
+    assert {f"{name}/patients" for name in NAMES} == set(ledgers[0].history.grants.products)
+    assert said.count("published") == 1
+    assert sum("m v1 of run r is published already" in each for each in said) == len(NAMES) - 1
+    assert len({ledger.replica.store.root for ledger in ledgers}) == 1
 
 
 def test_an_entry_that_is_sent_twice_because_its_answer_was_lost_stands_there_once(hub):

@@ -9,11 +9,11 @@ from lepton_pipelines.ledger import entries
 from lepton_pipelines.ledger.errors import DocumentRefused, EntryRefused
 from lepton_pipelines.ledger.verification import verify_ledger
 from lepton_pipelines.market import dealing
-from lepton_pipelines.market.catalogue import offer, search, usage
+from lepton_pipelines.market.catalogue import offer, search, serves, usage
 from lepton_pipelines.market.errors import MarketRefused, TermsRefused
 from lepton_pipelines.market.guard import allowed, check_grant
 from lepton_pipelines.organisation.market_place import LocalMarket
-from lepton_pipelines.spec.contract import read_contract
+from lepton_pipelines.spec.contract import Column, read_contract
 from lepton_pipelines.spec.errors import UserError
 
 PRODUCT = "harbour/patients"
@@ -30,12 +30,29 @@ def test_what_is_published_is_found_by_everybody_with_its_contract_and_terms(mar
     market.publish(terms="{runs: 2, max_depth: 6}")
     for name in ("north", "harbour"):
         (found,) = search(
-            market.of(name), "aspirates", domain="healthcare", columns=("mean_radius",), label="malignant"
-        )
+            market.of(name), "aspirates", domain="healthcare", columns=("mean_radius",), label="malignant",
+            objective="binary:logistic",
+        )  # fmt: skip
         assert (found.id, found.entry.terms.rows, found.terms.runs) == (PRODUCT, 187, 2)
         assert found.contract.label.name == "malignant"
     for missed in ({"text": "aspirates retail"}, {"domain": "finance"}, {"columns": ("price",)}, {"label": "x"}):
         assert search(market.of("north"), **missed) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "objectives"),
+    [
+        ({"kind": "boolean"}, "binary multi"),
+        ({"kind": "category", "categories": ["no", "yes"]}, "binary multi"),
+        ({"kind": "category", "categories": ["a", "b", "c"]}, "multi"),
+        ({"integer": True, "minimum": 0, "maximum": 1}, "binary multi reg"),
+        ({"minimum": 0.5}, "reg"),
+    ],
+)
+def test_a_label_is_found_by_what_it_can_be_trained_for(label, objectives):
+    column = Column(name="y", role="label", **label)
+    names = {"binary": "binary:logistic", "multi": "multi:softprob", "reg": "reg:squarederror"}
+    assert {name for name, objective in names.items() if serves(column, objective)} == set(objectives.split())
 
 
 def test_who_has_rows_that_fit_my_contract(market, tmp_path):

@@ -1,0 +1,37 @@
+"""What the commands of market and pool have in common: who speaks, and where the market is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lepton_pipelines.spec.errors import UserError
+
+if TYPE_CHECKING:
+    from lepton_pipelines.market.place import Place
+
+Home = Annotated[Path, typer.Option("--home", help="The organisation's folder with its keys; the market is its hub's.")]
+As = Annotated[
+    str | None,
+    typer.Option("--as", metavar="NAME", help="Speak for NAME in the folder --var, without a hub.", show_default=False),
+]
+Var = Annotated[Path, typer.Option("--var", help="With --as: where runs and records are kept.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
+Why = Annotated[str, typer.Option("--reason", help="Stands in the ledger for ever: no names of persons.")]
+HOME = Path("organisation")
+VAR = Path("var")
+
+
+def place_of(home: Path, name: str | None, var: Path) -> "Place":
+    """Return where the market is held: in a folder with --as, else at the hub of the organisation in --home."""
+    from lepton_pipelines.identity.organisation_home import OrganisationHome
+    from lepton_pipelines.organisation.market_place import HubMarket, LocalMarket
+
+    if name is not None:
+        return LocalMarket(var, name)
+    if not (home / "organisation.json").exists():
+        raise UserError(
+            f"{home} holds no organisation's keys. Name the folder with --home, or speak in the folder of runs in one "
+            "process: --as NAME --var FOLDER"
+        )
+    return HubMarket(OrganisationHome(home))
