@@ -6,33 +6,21 @@
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
-import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from real_hub import with_a_hub
 
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.secure_sum import lay_out, message_bytes
+from lepton_pipelines.sums import Sums
 
-NAMES = ("harbour", "north", "valley")
 CASES = ((10, 1 << 40, 60), (1_000, 1 << 40, 60), (28 * 256 * 2 * 32, 1 << 40, 12), (1_000_000, 1 << 40, 8))
-
-
-def serve(folder: Path, ready: Any, stop: Any) -> None:
-    from lepton_pipelines.federation.grpc_hub import HubServer
-    from lepton_pipelines.identity.hub_home import HubHome
-
-    server = HubServer(HubHome(folder), listen="localhost:0")
-    server.start()
-    ready.put(server.port)
-    stop.wait()
-    server.stop()
 
 
 def cpu_seconds(process: int) -> float:
@@ -41,16 +29,7 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def take_part(folder: Path, port: int, manifest: bytes, hub: int, results: Any) -> None:
-    from lepton_pipelines.federation.grpc_member import HubSums
-    from lepton_pipelines.federation.hub_connection import HubConnection
-    from lepton_pipelines.federation.manifest import read_manifest
-    from lepton_pipelines.identity.organisation_home import OrganisationHome
-
-    home = OrganisationHome(folder)
-    connection = HubConnection(home.credentials(), address=f"localhost:{port}")
-    sums = HubSums(connection, read_manifest(manifest), home.organisation, home.signer(), home.run_folder("bench"))
-    sums.wait_until_ready(60)
+def take_part(sums: Sums, hub: int) -> tuple[dict[str, Any], ...]:
     seconds: dict[str, list[float]] = {}
     sent: dict[str, float] = {}
     cpu: dict[str, tuple[float, float]] = {}
@@ -67,60 +46,22 @@ def take_part(folder: Path, port: int, manifest: bytes, hub: int, results: Any) 
         now = (cpu_seconds(os.getpid()), cpu_seconds(hub))
         cpu[str(values)] = ((now[0] - used[0]) / (repetitions + 2), (now[1] - used[1]) / (repetitions + 2))
         sent[str(values)] = (sums.traffic.bytes_sent - before) / (repetitions + 2)
-    sums.finish(b"benchmark")
-    results.put((home.organisation, seconds, sent, cpu))
+    return seconds, sent, cpu
 
 
 def over_the_network() -> list[dict[str, float]]:
-    from lepton_pipelines.federation.hub_connection import HubConnection
-    from lepton_pipelines.federation.manifest import Manifest, Member
-    from lepton_pipelines.identity.hub_home import HubHome
-    from lepton_pipelines.identity.organisation_home import OrganisationHome
-
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        hub = HubHome.create(folder / "hub", "localhost:7443")
-        homes = {}
-        for organisation in NAMES:
-            home = homes[organisation] = OrganisationHome.create(folder / organisation, organisation)
-            request = home.request()
-            admission = hub.admit(request, fingerprint=request.fingerprint)
-            home.accept(admission.model_dump_json().encode(), fingerprint=hub.fingerprint)
-        manifest = Manifest(
-            run="bench",
-            hub=hub.signer().public.hex(),
-            members=tuple(Member(name=n, key=home.signer().public.hex()) for n, home in sorted(homes.items())),
-            spec="00" * 32,
-            contract="00" * 32,
-            code="benchmark",
-        )
-        ready, results, stop = context.Queue(), context.Queue(), context.Event()
-        processes = [context.Process(target=serve, args=(folder / "hub", ready, stop))]
-        processes[0].start()
-        port = ready.get(timeout=60)
-        connection = HubConnection(homes["north"].credentials(), address=f"localhost:{port}")
-        connection.propose(manifest)
-        connection.close()
-        for organisation in NAMES:
-            arguments = (folder / organisation, port, manifest.encoded(), processes[0].pid, results)
-            processes.append(context.Process(target=take_part, args=arguments))
-            processes[-1].start()
-        parts = [results.get(timeout=280) for _ in NAMES]
-        stop.set()
-        for process in processes:
-            process.join(timeout=30)
+    parts = with_a_hub(take_part, lambda hub: hub, timeout=280)
     rows = []
     for values, _, _ in CASES:
-        every = [max(times) for times in zip(*(part[1][str(values)] for part in parts), strict=True)]
+        every = [max(times) for times in zip(*(part[0][str(values)] for part in parts), strict=True)]
         rows.append(
             {
                 "values": values,
                 "median ms": round(statistics.median(every) * 1e3, 2),
                 "best ms": round(min(every) * 1e3, 2),
-                "members' cpu ms": round(sum(part[3][str(values)][0] for part in parts) * 1e3, 1),
-                "hub's cpu ms": round(max(part[3][str(values)][1] for part in parts) * 1e3, 1),
-                "bytes sent": round(parts[0][2][str(values)]),
+                "members' cpu ms": round(sum(part[2][str(values)][0] for part in parts) * 1e3, 1),
+                "hub's cpu ms": round(max(part[2][str(values)][1] for part in parts) * 1e3, 1),
+                "bytes sent": round(parts[0][1][str(values)]),
             }
         )
     return rows

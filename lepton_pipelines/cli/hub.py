@@ -72,6 +72,9 @@ def revoke(
 @app.command()
 def serve(
     listen: Annotated[str, typer.Option(help="Address to listen on.")] = "[::]:7443",
+    frames_port: Annotated[
+        int, typer.Option(help="Port of the same address that takes vectors faster; -1: the next one.")
+    ] = -1,
     home: Home = HOME,
 ) -> None:
     """Relay statements and add up masked vectors until stopped; go on with runs from the log."""
@@ -81,7 +84,7 @@ def serve(
     from lepton_pipelines.identity.hub_home import HubHome
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    server = HubServer(HubHome(home), listen=listen)
+    server = HubServer(HubHome(home), listen=listen, frames=frames_port)
     stopping = _stop_on_signals(server)
     server.start()
     typer.echo(f"listening on port {server.port}")

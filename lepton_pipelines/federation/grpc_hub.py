@@ -14,6 +14,8 @@ import grpc
 
 from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import Slot, slot_of
+from lepton_pipelines.federation.frame_server import take_frames
+from lepton_pipelines.federation.frames import Bytes
 from lepton_pipelines.federation.hub import ABORTED, FINISHED, Answer, HubRun, Output
 from lepton_pipelines.federation.hub_log import HubLog
 from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol, read_manifest
@@ -34,11 +36,17 @@ _WORKERS = 256  # a waiting call holds a thread, which costs little
 class HubServer:
     """`lepton hub serve`: relays statements and adds up masked vectors for organisations that it admitted.
 
-    home: the hub's folder. listen: address to listen on; port 0 takes any that is free.
+    home: the hub's folder. listen: address to listen on; port 0 takes any that is free. frames: port of the same
+    address that takes vectors as frames (`frames.py`); by default the next one, 0 for any, None for none.
     """
 
     def __init__(
-        self, home: HubHome, *, listen: str = "[::]:7443", clock: Callable[[], float] = time.monotonic
+        self,
+        home: HubHome,
+        *,
+        listen: str = "[::]:7443",
+        frames: int | None = -1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._home = home
         self._clock = clock
@@ -67,12 +75,16 @@ class HubServer:
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="hub")
         self._server = grpc.server(self._pool, handlers=[handlers(self)], options=options)
         self.port = self._server.add_secure_port(listen, credentials)
+        tls = {"authority": home.authority, "key": key, "certificate": certificate}
+        self._frames = take_frames(listen, frames, self._framed, **tls)
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="hub clock", daemon=True)
 
     def start(self) -> None:
         """Take calls."""
         self._server.start()
+        if self._frames is not None:
+            self._frames.start()
         self._ticker.start()
         _log.info("the hub listens on port %d, fingerprint %s", self.port, self._home.fingerprint)
 
@@ -88,6 +100,8 @@ class HubServer:
             for live in self._runs.values():
                 live.release()
             self._changed.notify_all()
+        if self._frames is not None:
+            self._frames.close()
         self._server.stop(grace=1.0).wait()
         self._pool.shutdown(wait=True)
         self._ledger.close()
@@ -99,6 +113,7 @@ class HubServer:
         """Agree on a protocol version, and tell the time."""
         member = self._who(context)
         reply = wire.HelloReply(hub=self._signer.public.hex(), clock=time.time())
+        reply.frames_port = self._frames.port if self._frames is not None else 0
         theirs = (request.oldest_protocol, request.newest_protocol)
         try:
             reply.protocol = choose_protocol(PROTOCOLS, theirs, we="the hub", they=member)
@@ -166,26 +181,23 @@ class HubServer:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "an incarnation has 16 bytes")
         live = self._run(request.run, member, context)
         join = Join(request.run, member, request.incarnation, request.after_epoch)
-        return _reply(live.ask(member, join, _LONGEST_WAIT), live, member)
+        return _reply(live.ask(member, join, _LONGEST_WAIT), live, member)[0]
 
     def Exchange(self, request: wire.ExchangeRequest, context: Any) -> wire.ExchangeReply:  # noqa: N802
         """Take a member's statement; answer when everyone's is there, or with WAITING."""
-        member = self._who(context)
-        live = self._run(request.envelope.run, member, context)
-        wait = min(request.wait_milliseconds / 1000, _LONGEST_WAIT)
-        data = request.data or live.take_chunks(member, slot_of(request.envelope))
-        digest = hashlib.sha256(data).digest() if data else b""  # here, where others need not wait for it
-        return _reply(live.ask(member, Say(request.envelope, data, digest), wait), live, member)
+        reply, answer = self._exchange(request, request.data, context)
+        reply.answer = bytes(answer)
+        return reply
 
     def PutChunk(self, request: wire.PutChunkRequest, context: Any) -> wire.PutChunkReply:  # noqa: N802
         """Take a piece of a masked vector; say where the next one begins."""
-        member = self._who(context)
-        return self._run(request.run, member, context).put_chunk(member, request)
+        return self._put_chunk(request, request.data, context)
 
     def GetChunk(self, request: wire.GetChunkRequest, context: Any) -> wire.GetChunkReply:  # noqa: N802
         """Give a piece of an answer."""
-        member = self._who(context)
-        return self._run(request.run, member, context).get_chunk(request)
+        reply, data = self._get_chunk(request, context)
+        reply.data = bytes(data)
+        return reply
 
     def LedgerAdmission(self, request: wire.LedgerAdmissionRequest, context: Any) -> wire.LedgerAdmissionReply:  # noqa: N802
         """Admit the caller to the ledger, with the key that it was admitted to the hub with."""
@@ -221,6 +233,38 @@ class HubServer:
         """Give a document by its digest."""
         self._who(context)
         return wire.DocumentGetReply(document=_kept(lambda: self._documents.get(request.digest), context))
+
+    # ---- what vectors travel with, by gRPC or by frames ----
+
+    def _exchange(
+        self, request: wire.ExchangeRequest, data: bytes | bytearray, context: Any
+    ) -> tuple[wire.ExchangeReply, Bytes]:
+        member = self._who(context)
+        live = self._run(request.envelope.run, member, context)
+        wait = min(request.wait_milliseconds / 1000, _LONGEST_WAIT)
+        data = data or live.take_chunks(member, slot_of(request.envelope))
+        digest = hashlib.sha256(data).digest() if data else b""  # here, where others need not wait for it
+        return _reply(live.ask(member, Say(request.envelope, data, digest), wait), live, member)
+
+    def _put_chunk(self, request: wire.PutChunkRequest, data: Bytes, context: Any) -> wire.PutChunkReply:
+        member = self._who(context)
+        return self._run(request.run, member, context).put_chunk(member, request, data)
+
+    def _get_chunk(self, request: wire.GetChunkRequest, context: Any) -> tuple[wire.GetChunkReply, Bytes]:
+        member = self._who(context)
+        return self._run(request.run, member, context).get_chunk(request)
+
+    def _framed(self, call: str, message: bytes, data: bytearray, context: Any) -> tuple[bytes, Bytes]:
+        """Answer a frame."""
+        reply: Any
+        vector: Bytes = b""
+        if call == "Exchange":
+            reply, vector = self._exchange(wire.ExchangeRequest.FromString(message), data, context)
+        elif call == "PutChunk":
+            reply = self._put_chunk(wire.PutChunkRequest.FromString(message), data, context)
+        else:
+            reply, vector = self._get_chunk(wire.GetChunkRequest.FromString(message), context)
+        return reply.SerializeToString(), vector
 
     # ---- parts ----
 
@@ -343,7 +387,7 @@ class LiveRun:
         """Whether the run still invites, runs, or can be resumed."""
         return self.machine.state not in (ABORTED, FINISHED)
 
-    def put_chunk(self, member: str, request: wire.PutChunkRequest) -> wire.PutChunkReply:
+    def put_chunk(self, member: str, request: wire.PutChunkRequest, data: Bytes) -> wire.PutChunkReply:
         """Take a piece of a vector that was announced with just this size."""
         with self._lock:
             self.machine.heard(member, self._clock())
@@ -351,14 +395,14 @@ class LiveRun:
             if request.epoch < epoch:
                 return wire.PutChunkReply(status=wire.STATUS_NEW_EPOCH, epoch=epoch)
             size = self.machine.upload_size(member, request.epoch, request.number)
-            if not size or size != request.size or request.offset + len(request.data) > size:
+            if not size or size != request.size or request.offset + len(data) > size:
                 reason = f"sum {request.number} takes no {request.size} bytes of {member} now"
                 return wire.PutChunkReply(status=wire.STATUS_REFUSED, reason=reason, epoch=epoch)
             key = (member, request.epoch, request.number)
             vector = self._chunks.setdefault(key, bytearray())
             if request.offset == len(vector):
-                vector += request.data
-            self.machine.bytes += len(request.data)
+                vector += data
+            self.machine.bytes += len(data)
             return wire.PutChunkReply(status=wire.STATUS_COMPLETE, next_offset=len(vector), epoch=epoch)
 
     def take_chunks(self, member: str, slot: Slot) -> bytes | bytearray:
@@ -368,16 +412,16 @@ class LiveRun:
         with self._lock:
             return self._chunks.pop((member, slot.epoch, slot.number), b"")
 
-    def get_chunk(self, request: wire.GetChunkRequest) -> wire.GetChunkReply:
+    def get_chunk(self, request: wire.GetChunkRequest) -> tuple[wire.GetChunkReply, Bytes]:
         """Give a piece of an answer."""
         with self._lock:
             answer = self.machine.answer_bytes(request.epoch, request.number)
             epoch = self.machine.epoch
         if answer is None:
             status = wire.STATUS_NEW_EPOCH if request.epoch < epoch else wire.STATUS_RESEND
-            return wire.GetChunkReply(status=status, epoch=epoch)
-        data = bytes(memoryview(answer)[request.offset : request.offset + min(request.length, CHUNK)])
-        return wire.GetChunkReply(status=wire.STATUS_COMPLETE, data=data, epoch=epoch)
+            return wire.GetChunkReply(status=status, epoch=epoch), b""
+        data = memoryview(answer)[request.offset : request.offset + min(request.length, CHUNK)]
+        return wire.GetChunkReply(status=wire.STATUS_COMPLETE, epoch=epoch), data
 
     def status(self, member: str, *, heard: bool = False) -> wire.RunStatus:
         """Return where the run stands, for people."""
@@ -426,21 +470,22 @@ class _Waiting:
         self.reply: Reply | None = None
 
 
-def _reply(reply: Reply | None, live: LiveRun, member: str) -> wire.ExchangeReply:
+def _reply(reply: Reply | None, live: LiveRun, member: str) -> tuple[wire.ExchangeReply, Bytes]:
+    """A reply as it travels, and the vector that goes with it; longer ones are fetched in pieces."""
     if reply is None:
         status = live.status(member)
-        return wire.ExchangeReply(
+        waiting = wire.ExchangeReply(
             status=wire.STATUS_WAITING, epoch=status.epoch, missing=status.missing, seconds_left=status.seconds_left
         )
-    small = len(reply.answer) <= INLINE
-    return wire.ExchangeReply(
+        return waiting, b""
+    said = wire.ExchangeReply(
         status=reply.status,
         epoch=reply.epoch,
         envelopes=reply.envelopes,
-        answer=bytes(reply.answer) if small else b"",
         answer_size=len(reply.answer),
         missing=reply.missing,
         reason=reply.reason,
         seconds_left=reply.seconds_left,
         abort=reply.abort,
     )
+    return said, reply.answer if len(reply.answer) <= INLINE else b""

@@ -3,12 +3,15 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import slot_of
+from lepton_pipelines.federation.frame_client import FrameChannel, FrameError, Unreachable
+from lepton_pipelines.federation.frames import CALLS, Bytes
 from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, HUB_TARGET, INLINE, LARGEST_MESSAGE, Calls
@@ -24,6 +27,8 @@ _LATER = (  # a hub that stops cancels the calls that it holds
 )
 _WAIT_MILLISECONDS = 10_000
 _CLOCKS_APART = 300.0
+_FRAMES_AGAIN = 5.0
+_REPLIES = {name: getattr(wire, f"{name}Reply") for name in CALLS}
 _OPTIONS = [
     ("grpc.ssl_target_name_override", HUB_TARGET),
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
@@ -61,6 +66,9 @@ class HubConnection:
         ssl = grpc.ssl_channel_credentials(credentials.authority, credentials.tls_key, credentials.certificate)
         self._channel = grpc.secure_channel(self.address, ssl, options=_OPTIONS)
         self._calls = Calls(self._channel)
+        self._frames: FrameChannel | None = None
+        self._frames_from = 0.0  # when it is looked for next
+        self._frames_lock = threading.Lock()
 
     def hello(self, code_version: str) -> int:
         """Agree on a protocol version and compare clocks.
@@ -156,7 +164,7 @@ class HubConnection:
             message = wire.JoinRequest(
                 run=request.run, incarnation=request.incarnation, after_epoch=request.after_epoch
             )
-            return self._reply(request, lambda: self.call("Join", message, timeout=40.0))
+            return self._reply(request, lambda: (self.call("Join", message, timeout=40.0), b""))
         envelope = request.envelope
         inline = request.data if len(request.data) <= INLINE else b""
 
@@ -164,9 +172,9 @@ class HubConnection:
             if len(request.data) > INLINE:
                 refused = self._put_chunks(envelope, request.data)
                 if refused is not None:
-                    return refused
-            exchange = wire.ExchangeRequest(envelope=envelope, data=bytes(inline), wait_milliseconds=_WAIT_MILLISECONDS)
-            return self.call("Exchange", exchange, timeout=_WAIT_MILLISECONDS / 1000 + 15)
+                    return refused, b""
+            exchange = wire.ExchangeRequest(envelope=envelope, wait_milliseconds=_WAIT_MILLISECONDS)
+            return self.carry("Exchange", exchange, inline, timeout=_WAIT_MILLISECONDS / 1000 + 15)
 
         return self._reply(request, attempt)
 
@@ -183,12 +191,44 @@ class HubConnection:
 
         Raises UserError if the hub refuses the request, ConnectionLost if it refuses the caller or is gone for long.
         """
+        return self._until_answered(lambda: getattr(self._calls, name)(request, timeout=timeout))
+
+    def carry(self, name: str, request: Any, data: Bytes = b"", *, timeout: float = 15.0) -> tuple[Any, Bytes]:
+        """Make a call that goes with a vector: by frames where the hub takes them, else by gRPC.
+
+        Returns the reply and its vector. Raises as `call` does.
+        """
+
+        def attempt() -> tuple[Any, Bytes]:
+            frames = self._frames_channel()
+            if frames is not None:
+                try:
+                    reply, vector = frames.call(name, request.SerializeToString(), data, timeout)
+                except Unreachable as error:
+                    self._do_without(frames, str(error))
+                except FrameError as error:
+                    if error.code() is grpc.StatusCode.UNAVAILABLE:
+                        self._do_without(frames, error.details())
+                    raise
+                else:
+                    return _REPLIES[name].FromString(reply), vector
+            whole = type(request)()
+            whole.CopyFrom(request)
+            if data:
+                whole.data = bytes(data)
+            reply = getattr(self._calls, name)(whole, timeout=timeout)
+            return reply, reply.answer if name == "Exchange" else getattr(reply, "data", b"")
+
+        answered: tuple[Any, Bytes] = self._until_answered(attempt)
+        return answered
+
+    def _until_answered(self, attempt: Callable[[], Any]) -> Any:
         pause = 0.05
         while True:
             if self._closed.is_set():
                 raise Closed
             try:
-                reply = getattr(self._calls, name)(request, timeout=timeout)
+                reply = attempt()
             except (grpc.RpcError, ValueError) as error:
                 self._judge(error)
             else:
@@ -200,7 +240,33 @@ class HubConnection:
     def close(self) -> None:
         """Cancel every call that waits, and hang up."""
         self._closed.set()
+        with self._frames_lock:
+            if self._frames is not None:
+                self._frames.close()
         self._channel.close()
+
+    def _frames_channel(self) -> FrameChannel | None:
+        """The way for frames, if the hub has one; asks it where, at first and some time after it was lost."""
+        with self._frames_lock:
+            if self._frames is None and time.monotonic() >= self._frames_from and not self._closed.is_set():
+                self._frames_from = time.monotonic() + _FRAMES_AGAIN
+                oldest, newest = PROTOCOLS
+                hello = wire.HelloRequest(
+                    member=self.credentials.organisation, oldest_protocol=oldest, newest_protocol=newest
+                )
+                port = self._calls.Hello(hello, timeout=15.0).frames_port
+                if port:
+                    host = self.address.rpartition(":")[0].strip("[]")
+                    self._frames = FrameChannel(host, port, self.credentials)
+            return self._frames
+
+    def _do_without(self, frames: FrameChannel, reason: str) -> None:
+        """Go on by gRPC; the hub may have started anew elsewhere, or its port for frames is closed to us."""
+        _log.info("no frames to the hub for now (%s): vectors go through gRPC", reason)
+        with self._frames_lock:
+            if self._frames is frames:
+                self._frames, self._frames_from = None, time.monotonic() + _FRAMES_AGAIN
+        frames.close()
 
     def _judge(self, error: Any) -> None:
         """Return if the call may be repeated; raise what else became of it."""
@@ -222,7 +288,7 @@ class HubConnection:
 
     def _reply(self, request: Join | Say, attempt: Any) -> Reply:
         while True:
-            answer = attempt()
+            answer, data = attempt()
             if isinstance(answer, Reply):
                 return answer
             if answer.status == wire.STATUS_WAITING:
@@ -230,9 +296,8 @@ class HubConnection:
             slot = slot_of(request.envelope) if isinstance(request, Say) else None
             if slot is None and answer.envelopes:
                 slot = slot_of(answer.envelopes[0])  # the run was finished while this member was away
-            data = answer.answer
             if answer.answer_size > len(data) and slot is not None:
-                whole = self._get_chunks(request, answer)
+                whole = self._get_chunks(request, answer.answer_size)
                 if whole is None:
                     continue  # an answer that the hub lost, or of an epoch that is over: ask again
                 data = whole
@@ -252,16 +317,14 @@ class HubConnection:
         """Send a vector in pieces, from where the hub has it; return its answer if it does not want it now."""
         view, offset = memoryview(data), 0
         while offset < len(data):
-            piece = bytes(view[offset : offset + CHUNK])
             request = wire.PutChunkRequest(
                 run=envelope.run,
                 epoch=envelope.epoch,
                 number=envelope.number,
                 offset=offset,
-                data=piece,
                 size=len(data),
             )
-            reply = self.call("PutChunk", request)
+            reply, _ = self.carry("PutChunk", request, view[offset : offset + CHUNK])
             if reply.status == wire.STATUS_REFUSED:
                 return None  # the statement itself gets the reason, or the answer if the vector was there already
             if reply.status != wire.STATUS_COMPLETE:
@@ -269,17 +332,15 @@ class HubConnection:
             offset = reply.next_offset
         return None
 
-    def _get_chunks(self, request: Join | Say, answer: wire.ExchangeReply) -> bytearray | None:
+    def _get_chunks(self, request: Join | Say, size: int) -> bytearray | None:
         assert isinstance(request, Say)  # noqa: S101 - joins have no answer to fetch
-        envelope, data = request.envelope, bytearray(answer.answer)
-        while len(data) < answer.answer_size:
-            piece = self.call(
-                "GetChunk",
-                wire.GetChunkRequest(
-                    run=envelope.run, epoch=envelope.epoch, number=envelope.number, offset=len(data), length=CHUNK
-                ),
+        envelope, data = request.envelope, bytearray()
+        while len(data) < size:
+            wanted = wire.GetChunkRequest(
+                run=envelope.run, epoch=envelope.epoch, number=envelope.number, offset=len(data), length=CHUNK
             )
-            if piece.status != wire.STATUS_COMPLETE or not piece.data:
+            reply, piece = self.carry("GetChunk", wanted)
+            if reply.status != wire.STATUS_COMPLETE or not piece:
                 return None
-            data += piece.data
+            data += piece
         return data

@@ -240,16 +240,16 @@ def test_a_chunk_that_was_lost_is_sent_again_from_where_the_hub_has_it(hub_of_th
     length = 1_200_000  # more than one chunk
     vectors = {one.member: values_of(one.member, length) for one in sums}
     lost = []
-    original = sums[0]._connection.call
+    original = sums[0]._connection.carry
 
-    def losing(name, request, **settings):
-        reply = original(name, request, **settings)
+    def losing(name, request, data=b"", **settings):
+        reply = original(name, request, data, **settings)
         if name == "PutChunk" and len(lost) < 2:
             lost.append(request.offset)
-            return original(name, request, **settings)  # the answer was lost, the chunk comes twice
+            return original(name, request, data, **settings)  # the answer was lost, the chunk comes twice
         return reply
 
-    sums[0]._connection.call = losing
+    sums[0]._connection.carry = losing
     pending = [one.start("long", vectors[one.member], bound=1 << 40) for one in sums]
     for one in pending:
         np.testing.assert_array_equal(one.result(), sum(vectors.values()))

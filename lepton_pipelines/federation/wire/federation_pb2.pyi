@@ -175,16 +175,18 @@ class HelloRequest(_message.Message):
     def __init__(self, member: _Optional[str] = ..., oldest_protocol: _Optional[int] = ..., newest_protocol: _Optional[int] = ..., code_version: _Optional[str] = ..., clock: _Optional[float] = ...) -> None: ...
 
 class HelloReply(_message.Message):
-    __slots__ = ("protocol", "hub", "clock", "refused")
+    __slots__ = ("protocol", "hub", "clock", "refused", "frames_port")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     HUB_FIELD_NUMBER: _ClassVar[int]
     CLOCK_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_PORT_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     hub: str
     clock: float
     refused: str
-    def __init__(self, protocol: _Optional[int] = ..., hub: _Optional[str] = ..., clock: _Optional[float] = ..., refused: _Optional[str] = ...) -> None: ...
+    frames_port: int
+    def __init__(self, protocol: _Optional[int] = ..., hub: _Optional[str] = ..., clock: _Optional[float] = ..., refused: _Optional[str] = ..., frames_port: _Optional[int] = ...) -> None: ...
 
 class ProposeRequest(_message.Message):
     __slots__ = ("manifest",)
