@@ -8,15 +8,17 @@ if TYPE_CHECKING:
     from lepton_pipelines.boosting.dataset import Dataset
     from lepton_pipelines.boosting.estimators import FederatedXGBClassifier, FederatedXGBRegressor
     from lepton_pipelines.organisation.simulation import simulate
+    from lepton_pipelines.portal.client import Platform
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "FederatedXGBClassifier", "FederatedXGBRegressor", "__version__", "simulate", "train"]
+__all__ = ["Dataset", "FederatedXGBClassifier", "FederatedXGBRegressor", "Platform", "__version__", "simulate", "train"]
 
 # Where the public names live: they bring NumPy, Numba and XGBoost, which `import lepton_pipelines` alone does not.
 _HOMES = {
     "Dataset": "lepton_pipelines.boosting.dataset",
     "FederatedXGBClassifier": "lepton_pipelines.boosting.estimators",
     "FederatedXGBRegressor": "lepton_pipelines.boosting.estimators",
+    "Platform": "lepton_pipelines.portal.client",
     "simulate": "lepton_pipelines.organisation.simulation",
     "train": "lepton_pipelines.boosting.api",
 }

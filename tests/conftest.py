@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -120,3 +121,26 @@ def _wait_until_it_answers(address: str, server: "subprocess.Popen[bytes]", log:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
     pytest.fail(f"{address} does not answer: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def page():
+    """A page of the system's Chromium."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with driver.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1300, "height": 1400})
+        opened.set_default_timeout(60_000)
+        yield opened
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """Where pictures of pages are kept after the tests."""
+    folder = Path(os.environ.get("LEPTON_TEST_PICTURES") or Path(__file__).parents[1] / "var" / "test-pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

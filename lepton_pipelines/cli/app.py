@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lepton_pipelines.cli import data, hub, ledger, market, market_algorithms, model, org
+from lepton_pipelines.cli import data, hub, ledger, market, market_algorithms, model, org, portal
 from lepton_pipelines.spec.errors import UserError
 
 app = typer.Typer(
@@ -184,12 +184,14 @@ def up(
     prefect_port: Port = None,
     mlflow_port: Port = None,
     hub_port: Port = None,
+    portal_port: Port = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running in the background.")] = False,
 ) -> None:
-    """Start a whole platform on this machine: Prefect, MLflow, hub, three organisations, a scheduled pipeline."""
+    """Start a platform on this machine: Prefect, MLflow, hub, portal, three organisations, a scheduled pipeline."""
     from lepton_pipelines.cli import up as command
 
-    command.up(home, ports={"prefect": prefect_port, "mlflow": mlflow_port, "hub": hub_port}, detach=detach)
+    ports = {"prefect": prefect_port, "mlflow": mlflow_port, "hub": hub_port, "portal": portal_port}
+    command.up(home, ports=ports, detach=detach)
 
 
 @app.command()
@@ -217,6 +219,7 @@ app.add_typer(ledger.app)
 market_algorithms.add_to(market.app)
 app.add_typer(market.app)
 app.add_typer(model.app, name="model")
+app.add_typer(portal.app)
 
 
 app.add_typer(data.app, name="data")

@@ -126,6 +126,7 @@ def say_addresses(told: "PlatformStatus", home: "PlatformHome") -> None:
         ("Prefect", f"{at['prefect']}/dashboard"),
         ("MLflow", f"{at['mlflow']}   (choose “Model training” at the top)"),
         ("hub", at["hub"]),
+        ("portal", f"{at['portal']}   (lepton portal sign-in {at['portal']} --home {home.keys('north')})"),
         ("pipeline", f"{home.pipeline / 'pipeline.yaml'}   (deployed as retrain-on-pools/breast-cancer)"),
         ("logs", str(home.logs)),
     ):

@@ -29,10 +29,10 @@ def set_up(home: PlatformHome, example: Path, *, hub_port: int) -> Path:
     hub = HubHome(home.hub)
     try:
         for name in ORGANISATIONS:
-            _onboard(hub, home.organisation(name) / KEYS, name)
+            _onboard(hub, home.keys(name), name)
     finally:
         hub.close()
-    _introduce({name: OrganisationHome(home.organisation(name) / KEYS) for name in ORGANISATIONS})
+    _introduce({name: OrganisationHome(home.keys(name)) for name in ORGANISATIONS})
     for name in ORGANISATIONS:
         _hand_out(example, home.organisation(name), name)
     spec = home.pipeline / SPEC

@@ -78,6 +78,10 @@ class PlatformHome:
         """One organisation's folder: its own file, its rows, its keys in `keys`, its runs in `var`."""
         return self.folder / "organisations" / name
 
+    def keys(self, name: str) -> Path:
+        """One organisation's keys."""
+        return self.organisation(name) / "keys"
+
     def create(self) -> None:
         """Make the folder, its owner's alone. Raises UserError if it cannot be written."""
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from lepton_pipelines.local_platform.home import HOME_MARK, HOST, PROCESS_MARK, PlatformHome
 
 ASK_SECONDS = 5.0
-PREFECT, MLFLOW, HUB = "prefect", "mlflow", "hub"
+PREFECT, MLFLOW, HUB, PORTAL = "prefect", "mlflow", "hub", "portal"
 QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -23,6 +23,14 @@ QUIET = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PYTHONUNBUFFERED": "1",
 }
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the pages of the servers are that the portal links to."""
+
+    prefect: str
+    mlflow: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ def describe_services(home: PlatformHome, ports: Mapping[str, int], organisation
             lambda: accepts(ports[HUB]),
         ),
     ]
+    services.append(_portal(home, ports, organisations, environment, Links(prefect, mlflow)))
     services += [_worker(name, environment, ports[worker_name(name)]) for name in organisations]
     return [
         Service(one.name, one.command, {**one.environment, PROCESS_MARK: one.name}, one.address, one.healthy, one.after)
@@ -101,6 +110,23 @@ def platform_environment(home: PlatformHome, ports: Mapping[str, int]) -> dict[s
 def lepton() -> list[str]:
     """Return the command line's own program, as this interpreter runs it."""
     return [sys.executable, "-c", "from lepton_pipelines.cli import main; main()"]
+
+
+def _portal(
+    home: PlatformHome,
+    ports: Mapping[str, int],
+    organisations: Sequence[str],
+    environment: Mapping[str, str],
+    pages: Links,
+) -> Service:
+    """Describe the portal: all organisations of this machine have their stands in one process."""
+    address = f"http://{HOST}:{ports[PORTAL]}"
+    command = [*lepton(), "portal", "serve", "--host", HOST, "--port", str(ports[PORTAL])]
+    command += ["--prefect", pages.prefect, "--mlflow", pages.mlflow]
+    for name in organisations:
+        command += ["--home", str(home.keys(name)), "--var", str(home.organisation(name) / "var")]
+    healthy = f"{address}/api/v1/health"
+    return Service(PORTAL, command, environment, address, lambda: answers(healthy), after=(HUB,))
 
 
 def _worker(organisation: str, environment: Mapping[str, str], port: int) -> Service:

@@ -66,29 +66,6 @@ def module_worker(environment, prefect_server, tmp_path_factory):
             process.wait()
 
 
-@pytest.fixture
-def page():
-    """A page of the system's Chromium."""
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    with driver.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1300, "height": 1400})
-        opened.set_default_timeout(60_000)
-        yield opened
-        browser.close()
-
-
-@pytest.fixture(scope="session")
-def pictures() -> Path:
-    """Where pictures of pages are kept after the tests."""
-    folder = Path(os.environ.get("LEPTON_TEST_PICTURES") or ROOT / "var" / "test-pictures")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @dataclass
 class PrefectApi:
     """A Prefect server, asked by its own client."""

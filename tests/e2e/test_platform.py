@@ -9,11 +9,12 @@ import urllib.request
 import psutil
 import pytest
 
+import lepton_pipelines as lp
 from lepton_pipelines.local_platform.home import HOME_MARK, PlatformHome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-PROCESSES = ["prefect", "mlflow", "hub", "worker-north", "worker-harbour", "worker-valley"]
+PROCESSES = ["prefect", "mlflow", "hub", "portal", "worker-north", "worker-harbour", "worker-valley"]
 PATIENCE = 120.0
 
 
@@ -54,7 +55,7 @@ def at(home: PlatformHome) -> dict:
 def test_it_says_where_everything_is_and_each_answers(platform):
     home, said = platform
     assert list(at(home)) == PROCESSES
-    for name, path in (("prefect", "/api/health"), ("mlflow", "/health")):
+    for name, path in (("prefect", "/api/health"), ("mlflow", "/health"), ("portal", "/api/v1/health")):
         address = at(home)[name].address
         assert address in said
         with urllib.request.urlopen(address + path, timeout=30) as answer:  # noqa: S310 - our own
@@ -95,6 +96,23 @@ def test_a_run_does_each_part_at_its_organisations_pool_and_all_have_one_model(p
         for path in home.organisation(name).glob(f"var/runs/*/organisations/{name}/model.ubj")
     }
     assert len(models) == 1
+
+
+def test_the_portal_shows_that_run_with_its_pages_and_verifies_the_hubs_ledger(platform):
+    home, said = platform
+    address = at(home)["portal"].address
+    assert f"lepton portal sign-in {address} --home {home.keys('north')}" in said
+    with lp.Platform(address, home=home.keys("north")) as portal:
+        (run,) = portal.runs.search()
+        shown = portal.runs.show(run.run)
+        assert (shown.state, shown.members) == ("finished", ["harbour", "north", "valley"])
+        assert "/runs/flow-run/" in shown.links["Prefect"] and "/runs/" in shown.links["MLflow"]
+        (model,) = portal.models.search("breast-cancer")
+        assert model.run == run.run and model.publisher == "north"
+        assert portal.ledger.verify().holds
+    with lp.Platform(address, home=home.keys("valley")) as portal:
+        assert portal.whoami().organisation == "valley"
+        assert {one.name for one in portal.organisations()} == {"north", "harbour", "valley"}
 
 
 def ended(api: str, run: str) -> dict:
