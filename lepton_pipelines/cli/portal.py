@@ -64,6 +64,7 @@ def serve(
         port=port,
         log_level="warning",
         server_header=False,
+        proxy_headers=address is not None,  # who a proxy says that asks counts only where there is one
         timeout_graceful_shutdown=5,
     )
 

@@ -12,6 +12,7 @@ from lepton_pipelines.market.errors import MarketRefused
 from lepton_pipelines.market.place import Place
 from lepton_pipelines.market.terms import Terms
 from lepton_pipelines.spec.contract import Column, Contract, parse_contract
+from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.fields import did_you_mean
 
 
@@ -35,8 +36,18 @@ class Offer:
         """Everything that a search looks through, in lower case."""
         columns = " ".join(f"{column.name} {column.description or ''}" for column in self.contract.columns)
         told = self.description
-        parts = [self.id, self.title, str(told.get("description", "")), *map(str, told.get("keywords", [])), columns]
+        parts = [self.id, self.title, str(told.get("description", "")), *self.keywords, columns]
         return " ".join(parts).lower()
+
+    @property
+    def keywords(self) -> list[str]:
+        """What its owner calls it, its domain included."""
+        told = self.description.get("keywords")
+        return [str(each) for each in told] if isinstance(told, list) else []
+
+    def _told(self, name: str) -> str | None:
+        value = self.description.get(name)
+        return None if value is None else str(value)
 
     def summary(self) -> dict[str, Any]:
         """Return what a listing shows."""
@@ -50,7 +61,7 @@ class Offer:
             "columns": len(self.contract.columns),
             "label": label.name if label is not None else None,
             "shareable": terms.shareable,
-            "refreshed": self.description.get("dateModified"),
+            "refreshed": self._told("dateModified"),
             "contract": terms.contract,
         }
 
@@ -98,7 +109,7 @@ def search(
     found = []
     for one in offers(place):
         names = {column.name for column in one.contract.columns if column.role != "unused"}
-        keywords = {str(each).lower() for each in one.description.get("keywords", [])}
+        keywords = {each.lower() for each in one.keywords}
         has_label = one.contract.label
         if (
             all(word in one.words for word in text.lower().split())
@@ -158,10 +169,14 @@ def _read(place: Place, name: str, entry: Entry) -> Offer:
     terms = entry.terms
     if terms.description is None:
         raise MarketRefused(f"{name} has no description in the ledger")
-    return Offer(
-        name,
-        entry,
-        decode(place.get(terms.description)),
-        parse_contract(decode(place.get(terms.contract)), name=f"{name}'s contract"),
-        Terms.from_odrl(decode(place.get(terms.terms))),
-    )
+    try:
+        description = decode(place.get(terms.description))
+        contract = parse_contract(decode(place.get(terms.contract)), name=f"{name}'s contract")
+        agreed = Terms.from_odrl(decode(place.get(terms.terms)))
+    except DocumentRefused:
+        raise
+    except (UserError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise MarketRefused(f"{name}: a document of its owner's cannot be read: {error}") from error
+    if not isinstance(description, dict):
+        raise MarketRefused(f"{name}: its description is no Croissant document.")
+    return Offer(name, entry, description, contract, agreed)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
-from lepton_pipelines.market import catalogue, dealing
+from lepton_pipelines.market import algorithms, catalogue, dealing
 from lepton_pipelines.portal import listing, messages, runs
 from lepton_pipelines.portal.guarding import (
     COOKIE,
@@ -14,6 +14,7 @@ from lepton_pipelines.portal.guarding import (
     Portal,
     Reader,
     Runner,
+    Visit,
     portal_of,
     who_asks,
 )
@@ -40,6 +41,7 @@ Name = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")]
 Words = Annotated[str, Query(max_length=200, description="All of them must occur.")]
 Filter = Annotated[str | None, Query(max_length=200)]
 Version = Annotated[int, Path(ge=1, le=1_000_000_000)]
+Release = Annotated[str, Path(pattern="^[0-9A-Za-z][0-9A-Za-z.!+_-]{0,79}$")]
 Index = Annotated[int, Path(ge=0, le=2**53)]
 
 
@@ -175,6 +177,18 @@ def model(visit: Reader, name: Name, version: Version) -> messages.ModelDetail:
     return listing.model(visit.stand, name, version)
 
 
+@router.get("/algorithms", tags=["algorithms"])
+def list_algorithms(visit: Reader, text: Words = "") -> list[messages.Algorithm]:
+    """List algorithms on offer."""
+    return [messages.Algorithm(**one.summary()) for one in algorithms.algorithm_offers(visit.stand.market(), text)]
+
+
+@router.get("/algorithms/{owner}/{name}/{version}", tags=["algorithms"])
+def algorithm(visit: Reader, owner: Name, name: Name, version: Release) -> messages.AlgorithmDetail:
+    """Show an algorithm: what it sums and what that reveals, its parameters, its code's digest."""
+    return listing.algorithm(offered_algorithm(visit, f"{owner}/{name}", version))
+
+
 @router.get("/runs", tags=["runs"])
 def list_runs(visit: Runner) -> list[messages.Run]:
     """List runs, the newest first."""
@@ -260,7 +274,15 @@ def _admitted(portal: Portal, answer: messages.SignIn) -> Session:
     wanted = frozenset(answer.roles) or roles
     if not right_key or not wanted or not wanted <= roles:
         raise refused
-    return portal.door.open(answer.name, stand.organisation, wanted)
+    return portal.door.open(answer.name, stand.organisation, key, wanted)
+
+
+def offered_algorithm(visit: Visit, offer: str, version: str) -> algorithms.AlgorithmOffer:
+    """Return an algorithm on offer. Raises NotThere if there is none."""
+    release = visit.stand.snapshot().history.algorithms.releases.get((offer, version))
+    if release is None or release.withdrawn:
+        raise listing.NotThere(f"{offer} {version} is not on offer.")
+    return algorithms.algorithm_offer(visit.stand.market(), offer, version)
 
 
 def _there(visit: Reader, product: str) -> str:

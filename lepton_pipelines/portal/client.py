@@ -69,6 +69,7 @@ class Platform:
         self._csrf: str | None = None
         self.market = Market(self)
         self.models = Models(self)
+        self.algorithms = Algorithms(self)
         self.runs = Runs(self)
         self.ledger = Ledger(self)
 
@@ -269,6 +270,29 @@ class Models:
         ['alias', 'member', 'model', 'offer', 'product', 'run', 'score']
         """
         return self._platform.get(f"/models/{model}/{version}", messages.ModelDetail)
+
+
+class Algorithms:
+    """Algorithms on offer. Fetching and installing one stays with the command line, at home."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def search(self, text: str = "") -> list[messages.Algorithm]:
+        """Find algorithms.
+
+        >>> [(one.id, one.version) for one in platform.algorithms.search("average")]
+        [('valley/averaging', '1.0')]
+        """
+        return self._platform.get("/algorithms", list[messages.Algorithm], text=text)
+
+    def show(self, algorithm: str, version: str) -> messages.AlgorithmDetail:
+        """Show an algorithm: what it sums and what that reveals.
+
+        >>> [one.reveals for one in platform.algorithms.show("valley/averaging", "1.0").sums]
+        ['their mean']
+        """
+        return self._platform.get(f"/algorithms/{algorithm}/{version}", messages.AlgorithmDetail)
 
 
 class Runs:

@@ -106,7 +106,7 @@ class Allowed:
         """Check a request, and return who makes it."""
         portal = portal_of(request)
         session = portal.door.session(request.cookies.get(COOKIE))
-        if session is None:
+        if session is None or not still_admitted(portal, session):
             raise HTTPException(401, "sign in first: lepton portal sign-in")
         if self.right not in session.rights:
             roles = ", ".join(sorted(session.roles))
@@ -116,6 +116,12 @@ class Allowed:
         if request.method not in SAFE:
             await _check_token(request, session)
         return Visit(session, portal.stands[session.organisation], portal)
+
+
+def still_admitted(portal: Portal, session: Session) -> bool:
+    """Tell whether the file at home still gives a session its roles, to the key that signed for it."""
+    key, roles = portal.stands[session.organisation].people().get(session.name, (b"", frozenset()))
+    return key == session.key and session.roles <= roles
 
 
 async def _check_token(request: Request, session: Session) -> None:

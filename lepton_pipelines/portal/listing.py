@@ -12,12 +12,13 @@ from lepton_pipelines.ledger.proof import Proof
 from lepton_pipelines.ledger.statement import read_entry
 from lepton_pipelines.ledger.verification import verify_ledger
 from lepton_pipelines.market import catalogue, models
+from lepton_pipelines.market.algorithms import AlgorithmOffer
 from lepton_pipelines.market.catalogue import Offer
 from lepton_pipelines.market.compatibility import obstacles
 from lepton_pipelines.market.models import ModelOffer
 from lepton_pipelines.portal import messages
 from lepton_pipelines.portal.lineage import lineage_of
-from lepton_pipelines.portal.stand import Snapshot, Stand
+from lepton_pipelines.portal.stand import Reading, Snapshot, Stand
 from lepton_pipelines.spec.errors import UserError
 
 _COMMON = {"ledger", "id", "time", "author"}
@@ -104,19 +105,22 @@ def request(stand: Stand, product: str, number: str) -> messages.AskedDetail:
     market = stand.market()
     grant = catalogue.grant_of(market, product, number)
     one = next(each for each in requests(stand, product) if each.grant == number)
+    return messages.AskedDetail(**one.model_dump(), **_text(market, grant.asked.request), time=grant.asked.time)
+
+
+def _text(market: Reading, digest: str) -> dict[str, Any]:
+    """Return what a request's document says, as far as it says it in the form that ours have."""
     try:
-        text = decode(market.get(grant.asked.request))
-    except (DocumentRefused, ValueError):
-        text = {}
-    return messages.AskedDetail(
-        **one.model_dump(),
-        algorithm=text.get("algorithm"),
-        members=text.get("members") or [],
-        runs_asked=text.get("runs"),
-        until_asked=text.get("until"),
-        message=str(text.get("message") or ""),
-        time=grant.asked.time,
-    )
+        text = decode(market.get(digest))
+    except (DocumentRefused, ValueError, RecursionError):
+        return {}
+    if not isinstance(text, dict):
+        return {}
+    forms = {"algorithm": ("algorithm", str), "runs": ("runs_asked", int), "until": ("until_asked", str)}
+    told = {name: text[key] for key, (name, form) in forms.items() if isinstance(text.get(key), form)}
+    members = text.get("members")
+    told["members"] = [str(each) for each in members] if isinstance(members, list) else []
+    return {**told, "message": str(text.get("message") or "")}
 
 
 def published(stand: Stand, text: str = "") -> list[messages.Model]:
@@ -148,6 +152,22 @@ def model(stand: Stand, name: str, number: int) -> messages.ModelDetail:
         members=run.members,
         lineage=lineage_of(history, name, number),
         card=None if offer is None else offer.card.model_dump(mode="json", exclude_none=True),
+    )
+
+
+def algorithm(offer: AlgorithmOffer) -> messages.AlgorithmDetail:
+    """Return an algorithm with everything that its card says."""
+    card = offer.card
+    return messages.AlgorithmDetail(
+        **offer.summary(),
+        description=card.description,
+        entry_point=card.entry_point,
+        distribution=card.distribution,
+        requires=card.requires,
+        file=card.file,
+        size=card.size,
+        sums=[messages.SummedVector(name=one.name, what=one.what, reveals=one.reveals) for one in card.sums],
+        parameters=card.parameters,
     )
 
 

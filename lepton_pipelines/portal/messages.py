@@ -273,6 +273,39 @@ class Ledger(Message):
     entries: list[Entry]
 
 
+class Algorithm(Message):
+    """An algorithm on offer. wheel, code: digests of the file and of what is in it; index: of the ledger's entry."""
+
+    id: str
+    version: str
+    index: int
+    wheel: str
+    code: str
+    title: str
+    licence: str
+
+
+class SummedVector(Message):
+    """What an algorithm adds up over organisations, and what the total tells everybody."""
+
+    name: str
+    what: str
+    reveals: str
+
+
+class AlgorithmDetail(Algorithm):
+    """An algorithm with what it sums, what it takes, and which code it is. parameters: JSON Schema."""
+
+    description: str
+    entry_point: str
+    distribution: str
+    requires: list[str]
+    file: str
+    size: int
+    sums: list[SummedVector]
+    parameters: dict[str, Any]
+
+
 class ProofOfEntry(Message):
     """Everything with which anyone recomputes the root from one entry. leaf, hashes, root: base64. proof: as a file."""
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from lepton_pipelines.market import catalogue, dealing
+from lepton_pipelines.market import algorithms, catalogue, dealing
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.portal import listing, runs
-from lepton_pipelines.portal.api import Filter, Index, Name, Version, Words, give_cookie
+from lepton_pipelines.portal.api import Filter, Index, Name, Release, Version, Words, give_cookie, offered_algorithm
 from lepton_pipelines.portal.chart import charts_of
 from lepton_pipelines.portal.guarding import (
     COOKIE,
@@ -37,6 +37,7 @@ NAVIGATION = (
     ("/", "Overview", "read"),
     ("/products", "Data", "read"),
     ("/models", "Models", "read"),
+    ("/algorithms", "Algorithms", "read"),
     ("/requests", "Requests", "read"),
     ("/runs", "Runs", "runs"),
     ("/ledger", "Ledger", "read"),
@@ -171,6 +172,20 @@ def model(request: Request, visit: Reader, name: Name, version: Version) -> Resp
     found = listing.model(visit.stand, name, version)
     mlflow = model_page(visit.stand.links, name, version) if found.publisher == visit.session.organisation else None
     return _page(request, "model", visit, model=found, picture=picture(found.lineage), mlflow=mlflow)
+
+
+@router.get("/algorithms")
+def list_algorithms(request: Request, visit: Reader, text: Words = "") -> Response:
+    """Find algorithms."""
+    found = [one.summary() for one in algorithms.algorithm_offers(visit.stand.market(), text)]
+    return _page(request, "algorithms", visit, algorithms=found, text=text)
+
+
+@router.get("/algorithms/{owner}/{name}/{version}")
+def algorithm(request: Request, visit: Reader, owner: Name, name: Name, version: Release) -> Response:
+    """Show an algorithm: what it sums, and what that reveals."""
+    found = listing.algorithm(offered_algorithm(visit, f"{owner}/{name}", version))
+    return _page(request, "algorithm", visit, algorithm=found, fields=_fields(found.parameters))
 
 
 @router.get("/runs")
@@ -321,6 +336,13 @@ async def _in_thread(action: Any, *arguments: Any) -> Response:
 
     answer: Response = await run_in_threadpool(action, *arguments)
     return answer
+
+
+def _fields(schema: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return parameters and what is said of them: the schema is another's, and may be anything."""
+    properties = schema.get("properties")
+    found = properties.items() if isinstance(properties, dict) else []
+    return [(str(name), str(told.get("description") or "") if isinstance(told, dict) else "") for name, told in found]
 
 
 def _filled(text: str | None, otherwise: str) -> str:

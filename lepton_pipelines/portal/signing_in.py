@@ -31,10 +31,11 @@ def statement(address: str, name: str, organisation: str, roles: list[str], nonc
 
 @dataclass
 class Session:
-    """Someone who is signed in. csrf: what forms of this session carry."""
+    """Someone who is signed in. key: that signed for it. csrf: what forms of this session carry."""
 
     name: str
     organisation: str
+    key: bytes
     roles: frozenset[Role]
     csrf: str
     began: float
@@ -76,10 +77,10 @@ class Door:
             until = self._challenges.pop(nonce, 0.0)
         return until >= self.clock() and verified(key, signature, signed)
 
-    def open(self, name: str, organisation: str, roles: frozenset[Role]) -> Session:
+    def open(self, name: str, organisation: str, key: bytes, roles: frozenset[Role]) -> Session:
         """Return a session that nobody holds yet."""
         now = self.clock()
-        return Session(name, organisation, roles, secrets.token_urlsafe(32), now, now)
+        return Session(name, organisation, key, roles, secrets.token_urlsafe(32), now, now)
 
     def hand_out(self, session: Session) -> str:
         """Keep a session and return its token: the cookie."""

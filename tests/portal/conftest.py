@@ -16,8 +16,10 @@ from fastapi.testclient import TestClient
 
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.ledger import entries
+from lepton_pipelines.ledger.documents import encode
 from lepton_pipelines.ledger.predicate import digest_of
 from lepton_pipelines.market import dealing
+from lepton_pipelines.market.algorithms import AlgorithmCard, SummedVector
 from lepton_pipelines.market.models import Card, CardColumn, offer_model
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.market_place import LocalMarket
@@ -77,10 +79,22 @@ def build(folder: Path) -> World:
         scores={"auc": 0.997}, run="r-1", members=MEMBERS,
     )  # fmt: skip
     offer_model(places["north"], "breast-cancer", 1, MODEL, card)
+    _offer_algorithm(places["valley"])
     number = dealing.request(places["valley"], dealing.Request(PRODUCT, "a study of needles", runs=2, message=SCRIPT))
     _begin(places, "r-2")
     write_progress(var, "r-2", 12)
     return World(var, granted, number)
+
+
+def _offer_algorithm(place: LocalMarket) -> None:
+    """Offer an algorithm, as `lepton market publish-algorithm` writes it; its wheel plays no part on pages."""
+    card = AlgorithmCard(
+        name="averaging", version="1.0", title="The average of the labels", licence="Apache-2.0", parameters={},
+        distribution="averaging", entry_point="averaging:Averaging", file="averaging-1.0-py3-none-any.whl", size=1,
+        sums=[SummedVector(name="averaging/labels", what="labels, and how many", reveals="their mean")],
+    )  # fmt: skip
+    told = {"version": "1.0", "wheel": DIGEST, "code": DIGEST}
+    place.record(entries.AlgorithmOffered, offer="valley/averaging", card=place.put(encode(card.model_dump())), **told)
 
 
 def _begin(places: dict[str, LocalMarket], run: str) -> None:

@@ -153,7 +153,7 @@ def test_an_answer_is_good_once(door, built):
 def test_challenges_links_and_sessions_end_by_the_clock():
     now = [0.0]
     door = Door(clock=lambda: now[0])
-    session = door.open("north", "north", frozenset({Role.AUDITOR}))
+    session = door.open("north", "north", b"key", frozenset({Role.AUDITOR}))
     token, ticket, nonce = door.hand_out(session), door.link(session), door.challenge()
     now[0] += CHALLENGE_SECONDS + 1
     assert door.behind(ticket, use=True) is None
@@ -222,3 +222,11 @@ def test_a_name_without_a_key_in_that_file_is_named(world):
     (home.folder / "portal.yaml").write_text("people:\n  harbour: {roles: [auditor]}\n")
     with pytest.raises(UserError, match=r"harbour has no key here.*lepton org trust harbour\.request"):
         read_people(home)
+
+
+def test_who_loses_a_role_in_that_file_is_signed_out_at_once(world, open_portal):
+    door = open_portal(world).sign_in(world, "north")
+    assert door.get("/api/v1/runs").status_code == 200
+    (world.home("north").folder / "portal.yaml").write_text("people:\n  north: {roles: [auditor]}\n")
+    assert door.get("/api/v1/runs").status_code == 401
+    assert door.sign_in(world, "north").get("/api/v1/session").json()["roles"] == ["auditor"]

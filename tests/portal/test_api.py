@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lepton_pipelines.ledger import entries
+
 PRODUCT = "harbour/patients"
 API = "/api/v1"
 
@@ -70,6 +72,35 @@ def test_a_model_is_shown_with_its_whole_lineage(north, built):
     assert ["member harbour", "run"] in found["lineage"]["edges"] and ["run", "model"] in found["lineage"]["edges"]
     assert [f"grant {PRODUCT} {built.granted}", "member harbour"] in found["lineage"]["edges"]
     assert north.get(f"{API}/models/breast-cancer/2").status_code == 404
+
+
+@pytest.mark.parametrize("document", [b"[]", b"no json", b'{"keywords": 5, "dateModified": {}}', b"[" * 60_000])
+@pytest.mark.parametrize("which", ["description", "contract", "terms"])
+def test_another_members_broken_documents_hide_nothing_and_break_nothing(which, document, world, open_portal):
+    valley = world.of("valley")
+    digest = valley.put(document)
+    told = {"description": digest, "contract": digest, "terms": digest, "product": "valley/broken", "version": 1}
+    if which != "description":
+        known = valley.history().grants.products[PRODUCT].terms
+        told |= {name: getattr(known, name) for name in ("description", "contract", "terms") if name != which}
+    valley.record(entries.ProductPublished, **told)
+    valley.record(
+        entries.GrantAsked, grant="g-x", product=PRODUCT, request=digest, purpose="any",
+        contract=valley.history().grants.products[PRODUCT].terms.contract,
+    )  # fmt: skip
+    harbour = open_portal(world).sign_in(world, "harbour")
+    found = [one["product"] for one in harbour.get(f"{API}/products").json()]
+    assert PRODUCT in found
+    for page in ("/", "/products", "/products/valley/broken", f"/requests/{PRODUCT}/g-x", "/organisations"):
+        assert harbour.get(page).status_code in (200, 409), page
+
+
+def test_an_algorithm_is_shown_with_what_its_sums_reveal(north):
+    (found,) = north.get(f"{API}/algorithms?text=labels").json()
+    assert (found["id"], found["licence"]) == ("valley/averaging", "Apache-2.0")
+    shown = north.get(f"{API}/algorithms/valley/averaging/1.0").json()
+    assert [(one["name"], one["reveals"]) for one in shown["sums"]] == [("averaging/labels", "their mean")]
+    assert north.get(f"{API}/algorithms/valley/averaging/2.0").status_code == 404
 
 
 def test_a_run_that_goes_on_tells_its_rounds_and_scores(north):

@@ -54,6 +54,7 @@ def paths(world):
         f"/requests/{PRODUCT}/{world.open}",
         f"/requests/{PRODUCT}/{world.granted}",
         "/models/breast-cancer/1",
+        "/algorithms/valley/averaging/1.0",
         "/runs/r-1",
         "/runs/r-2",
         "/ledger/4",
@@ -146,7 +147,7 @@ def test_the_whole_ledger_is_recomputed_before_the_reader(page, visit):
     visit("north", "auditor")("/ledger")
     page.get_by_role("button", name="Verify").click()
     assert "It holds" in page.text_content(".note.good")
-    assert "21 entries hash to the root" in page.text_content(".note.good")
+    assert "22 entries hash to the root" in page.text_content(".note.good")
 
 
 def test_the_page_of_a_run_keeps_up_with_its_rounds(page, visit, portal, write_progress):
