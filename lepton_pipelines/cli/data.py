@@ -54,10 +54,8 @@ def check(
     found = Violations()
     with typer.progressbar(source.pieces(), label=f"reading {own.data.url}", file=sys.stderr) as pieces:
         for piece in pieces:
-            first_row = piece.first_row
             for frame in source.blocks(piece):
-                found += check_rows(frame, agreed, first_row=first_row)
-                first_row += len(frame)
+                found += check_rows(frame, agreed, numbers=frame.index)
     if as_json:
         import json
         from dataclasses import asdict

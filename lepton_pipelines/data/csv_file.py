@@ -9,6 +9,8 @@ from lepton_pipelines.spec.contract import Column, Contract
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import Csv
 
+from .row_filter import RowFilter, numbers_wanted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -51,27 +53,45 @@ def csv_header(filesystem: Any, path: str, csv: Csv, contract: Contract, *, wher
 
 
 def read_csv(
-    filesystem: Any, path: str, csv: Csv, contract: Contract, *, renamed: dict[str, str], where: str
+    filesystem: Any,
+    path: str,
+    csv: Csv,
+    contract: Contract,
+    *,
+    renamed: dict[str, str],
+    where: str,
+    conditions: RowFilter | None = None,
 ) -> "Iterator[pd.DataFrame]":
     """Read the columns of a file that the contract uses, in blocks of some hundred thousand rows.
 
     renamed: {the data's name: the contract's name} of the columns to read. Numbers come as float64 where all
     are numbers; otherwise the block's column comes as text, so that the wrong values can be counted and named.
+    conditions: which rows are read. Yields frames indexed by the rows' numbers in the file, from 0.
     Raises UserError for a file that is cut off, not in its encoding, or ragged.
     """
-    columns = {there: contract.column(name) for there, name in renamed.items()}
+    import pandas as pd
+
+    types = {there: _arrow_type(contract.column(name)) for there, name in renamed.items()}
+    for name, told in (conditions or RowFilter({})).conditions.items():
+        types.setdefault(name, _compared_type(numbers=numbers_wanted(told)))
     names = None if csv.header else [c.name for c in contract.columns]
     rows = 0
     with _told_errors(csv, where):
         for block in _blocks(filesystem, path, csv):
             later = where if rows == 0 else f"{where}, counted from row {rows + 1},"
             with _told_errors(csv, later):
-                table = _parse(block, csv, contract, columns, names)
+                table = _parse(block, csv, contract, types, names)
             if names is None:
                 header = block[: block.find(b"\n") + 1].decode(csv.encoding).lstrip("\ufeff")
                 names = _split(header.rstrip("\r\n"), csv.delimiter)
+            numbers: pd.Index[Any] = pd.RangeIndex(rows, rows + table.num_rows)
             rows += table.num_rows
-            yield table.to_pandas()
+            if conditions:
+                met = conditions.places(table, where=where)
+                table, numbers = table.take(met), numbers[met]
+            frame: pd.DataFrame = table.select(list(renamed)).to_pandas()
+            frame.index = numbers
+            yield frame
 
 
 @contextmanager
@@ -145,33 +165,27 @@ def infer_csv(filesystem: Any, path: str, csv: Csv, *, where: str) -> "pd.DataFr
 _ENCODING_HINT = "Set data.csv.encoding, such as latin-1, or write the file in one encoding."
 
 
-def _parse(block: bytes, csv: Csv, contract: Contract, columns: dict[str, Column], names: list[str] | None) -> Any:
-    """Parse a block of lines. names: of its columns; None if its first line has them."""
+def _parse(block: bytes, csv: Csv, contract: Contract, types: dict[str, Any], names: list[str] | None) -> Any:
+    """Parse a block of lines. types: Arrow's, of the columns to read. names: of all; None if the first line has them.
+
+    What cannot be converted makes the block's columns texts.
+    """
     import pyarrow as pa
 
     try:
-        return _read(block, csv, contract, columns, names, numbers=True)
+        return _read(block, csv, contract, types, names)
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
-        return _read(block, csv, contract, columns, names, numbers=False)
+        return _read(block, csv, contract, dict.fromkeys(types, pa.string()), names)
 
 
-def _read(
-    block: bytes,
-    csv: Csv,
-    contract: Contract,
-    columns: dict[str, Column],
-    names: list[str] | None,
-    *,
-    numbers: bool,
-) -> Any:
+def _read(block: bytes, csv: Csv, contract: Contract, types: dict[str, Any], names: list[str] | None) -> Any:
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
-    types = {there: _arrow_type(column) if numbers else pa.string() for there, column in columns.items()}
     convert = pacsv.ConvertOptions(
-        include_columns=list(columns),
+        include_columns=list(types),
         column_types=types,
         null_values=_nulls(contract),
         strings_can_be_null=True,
@@ -191,6 +205,13 @@ def _arrow_type(column: Column) -> Any:
     if column.kind == "number":
         return pa.int64() if column.integer and column.role == "key" else pa.float64()
     return pa.string()
+
+
+def _compared_type(*, numbers: bool) -> Any:
+    """The type of a column that no contract knows, only a condition."""
+    import pyarrow as pa
+
+    return pa.float64() if numbers else pa.string()
 
 
 def _nulls(contract: Contract) -> list[str]:

@@ -106,7 +106,7 @@ def write_features(source: "Source", folder: Path) -> list[Path]:
     files = []
     for piece in source.pieces():
         frame = source.read(piece, wanted)  # its features are one file
-        checked = read(frame, narrow, first_row=piece.first_row)
+        checked = read(frame, narrow, numbers=frame.index)
         checked.violations.refuse(narrow, organisation=source.organisation, on_violation="refuse")
         values = derive(checked.values, contract, windows[piece.index])
         made = frame[named].assign(**{c.name: _as_called(values[c.name], c) for c in contract.features})

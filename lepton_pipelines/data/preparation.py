@@ -57,12 +57,10 @@ def prepare(
     gathered = {name: Gathered() for name in SETS}
     violations, digests, done = Violations(), [], 0
     for frame in source.blocks(piece):
-        checked = read(frame, contract, first_row=piece.first_row + done)
+        checked = read(frame, contract, numbers=frame.index)
         digests.append(piece_digest(frame))
         if quarantine is not None and checked.rejected.any():
-            first = piece.first_row + done
-            folder, name = Path(quarantine), source.organisation
-            write_quarantine(frame, checked, folder, piece, digests[-1], organisation=name, first_row=first)
+            write_quarantine(frame, checked, Path(quarantine), piece, digests[-1], organisation=source.organisation)
         kept = _kept(checked, contract)
         looked_back = _rows(windows or {}, slice(done, done + len(frame)))
         values = derive(_rows(checked.values, kept), contract, _rows(looked_back, kept))
@@ -126,12 +124,11 @@ def write_quarantine(
     digest: bytes,
     *,
     organisation: str,
-    first_row: int,
 ) -> Path:
     """Write the rows that break the contract as they stand, with their file, row and reason; return the file.
 
-    first_row: the frame's first row within the file. The folder is readable by its owner alone. A piece that is
-    prepared again writes the same file again.
+    frame: indexed by its rows' numbers in the file. The folder is readable by its owner alone. A piece that is prepared
+    again writes the same file again.
     Raises UserError if the folder cannot be written.
     """
     path = folder / f"{digest.hex()[:16]}.parquet"
@@ -142,7 +139,7 @@ def write_quarantine(
         if rows[name].dtype == object:
             rows[name] = rows[name].astype("string")
     rows.insert(0, "reason", _reasons(checked, places))
-    rows.insert(0, "row", places + first_row + 1)
+    rows.insert(0, "row", frame.index.to_numpy()[places] + 1)
     rows.insert(0, "file", piece.file.path)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from lepton_pipelines.spec.contract import Contract
 from lepton_pipelines.spec.errors import UserError
-from lepton_pipelines.spec.fields import nearest
+from lepton_pipelines.spec.fields import did_you_mean, nearest
 from lepton_pipelines.spec.organisation import Data, Organisation
 
 from .csv_file import CSV_SUFFIXES, csv_header, read_csv
-from .parquet_file import check_units, parquet_columns, read_row_groups, row_group_sizes
+from .parquet_file import check_units, parquet_columns, read_row_groups, row_group_sizes, row_groups_with
+from .row_filter import RowFilter
 from .sql_table import read_sql, sql_columns
 from .storage import open_filesystem, plain_errors
 
@@ -45,8 +46,8 @@ class File:
 class Piece:
     """Some rows of one file, read in one go.
 
-    index: place among the source's pieces. rows: how many, or -1 where only reading tells (CSV).
-    first_row: its first row within the file, from 0.
+    index: place among the source's pieces. rows: how many there are to be read through, or -1 where only reading tells
+    (CSV). first_row: its first row within the file, from 0.
     """
 
     index: int
@@ -78,7 +79,9 @@ class Source:
     @property
     def rows(self) -> int | None:
         """How many rows there are, if the files tell without being read."""
-        return None if any(p.rows < 0 for p in self._pieces) else sum(p.rows for p in self._pieces)
+        if self.data.filter or any(p.rows < 0 for p in self._pieces):
+            return None
+        return sum(p.rows for p in self._pieces)
 
     @property
     def size(self) -> int:
@@ -88,16 +91,17 @@ class Source:
     def read(self, piece: Piece, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Read a piece: the contract's columns that are in use, by the contract's names, values as they stand.
 
-        columns: only these of them. Raises as `blocks`.
+        columns: only these of them. Indexed as the frames of `blocks`. Raises as they do.
         """
         import pandas as pd
 
         parts = list(self.blocks(piece, columns))
-        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        return parts[0] if len(parts) == 1 else pd.concat(parts)
 
     def blocks(self, piece: Piece, columns: Sequence[str] | None = None) -> "Iterator[pd.DataFrame]":
         """Read a piece as `read` does, in one or more frames: a large CSV file never is in memory as a whole.
 
+        Rows that do not meet `data.filter` are left out. Frames are indexed by the rows' numbers in the file, from 0.
         Raises UserError if the file changed since the source was opened, cannot be read, or lacks a column.
         """
         names = self.contract.read_columns if columns is None else list(columns)
@@ -123,12 +127,15 @@ class Source:
             yield frame[names]
 
     def _frames(self, filesystem: Any, piece: Piece, wanted: dict[str, str], where: str) -> "Iterator[pd.DataFrame]":
+        told = RowFilter(self.data.filter).without(piece.file.constants)
         if piece.file.format == "parquet":
-            yield read_row_groups(filesystem, piece.file.path, piece.row_groups, list(wanted), where=where)
+            file, groups = piece.file.path, piece.row_groups
+            yield read_row_groups(filesystem, file, groups, list(wanted), where=where, conditions=told)
         elif piece.file.format == "sql":
             yield from read_sql(self.data, self.contract, list(wanted), where=f"{self.organisation}: {self.data.url}")
         else:
-            yield from read_csv(filesystem, piece.file.path, self.data.csv, self.contract, renamed=wanted, where=where)
+            file, csv = piece.file.path, self.data.csv
+            yield from read_csv(filesystem, file, csv, self.contract, renamed=wanted, where=where, conditions=told)
 
     def _wanted(self, file: File, names: Sequence[str]) -> dict[str, str]:
         """Return {the data's name: the contract's name} of the columns that are read from a file."""
@@ -155,6 +162,7 @@ def open_source(organisation: Organisation, contract: Contract) -> Source:
     with plain_errors(name, data.url, data.storage):
         filesystem, path = open_filesystem(data.url, data.storage)
         files = list_files(name, data, filesystem, path)
+        files = [file for file in files if RowFilter(data.filter).allows(file.constants)]
         problems: list[str] = []
         pieces: list[Piece] = []
         for file in files:
@@ -165,6 +173,8 @@ def open_source(organisation: Organisation, contract: Contract) -> Source:
     if problems:
         raise UserError(list(dict.fromkeys(problems)))
     if not pieces:
+        if data.filter:
+            raise UserError(f"{name}: no row of {data.url} meets data.filter. Correct it, or data.url.")
         raise UserError(f"{name}: {data.url} holds no rows. Correct data.url, or fill it.")
     return Source(name, data, contract, tuple(files), tuple(pieces))
 
@@ -251,17 +261,28 @@ def _pieces(name: str, data: Data, contract: Contract, filesystem: Any, file: Fi
     found = parquet_columns(filesystem, file.path, where=where)
     _has_columns(name, data, contract, file, found)
     check_units(filesystem, file.path, contract, data.columns, where=where)
+    sizes = row_group_sizes(filesystem, file.path)
+    groups = list(range(len(sizes)))
+    if told := RowFilter(data.filter).without(file.constants):
+        groups = row_groups_with(filesystem, file.path, told, where=where)
+    return _gathered(file, groups, sizes, first)
+
+
+def _gathered(file: File, groups: list[int], sizes: list[int], first: int) -> list[Piece]:
+    """Gather row groups into pieces. groups: those that are read. sizes: rows of each of the file's. first: place."""
     pieces: list[Piece] = []
     gathered: list[int] = []
-    rows = begin = 0
-    for group, size in enumerate(row_group_sizes(filesystem, file.path)):
-        if gathered and rows + size > _PIECE_ROWS:
-            pieces.append(Piece(first + len(pieces), file, tuple(gathered), rows, begin))
-            begin, rows, gathered = begin + rows, 0, []
+
+    def close() -> None:
+        if rows := sum(sizes[group] for group in gathered):
+            pieces.append(Piece(first + len(pieces), file, tuple(gathered), rows, sum(sizes[: gathered[0]])))
+        gathered.clear()
+
+    for group in groups:
+        if gathered and sum(sizes[g] for g in (*gathered, group)) > _PIECE_ROWS:
+            close()
         gathered.append(group)
-        rows += size
-    if rows:
-        pieces.append(Piece(first + len(pieces), file, tuple(gathered), rows, begin))
+    close()
     return pieces
 
 
@@ -281,6 +302,12 @@ def _has_columns(name: str, data: Data, contract: Contract, file: File, found: l
             f'{name}: column "{there}" is missing from {_place(data, file)}{hint}. Rename it in the contract under '
             f"schema.properties, in the data, or say data.columns: {{{column}: {guess or 'its name in the data'}}}."
         )
+    for column in data.filter:
+        if column not in found and column not in constants:
+            problems.append(
+                f'{name}: data.filter names "{column}", which {_place(data, file)} has not.'
+                f"{did_you_mean(column, [*found, *constants])}"
+            )
     if problems:
         raise UserError(problems)
 

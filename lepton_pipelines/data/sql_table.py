@@ -13,6 +13,8 @@ from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.fields import read_secret
 from lepton_pipelines.spec.organisation import Data, Sql
 
+from .row_filter import RowFilter
+
 if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy import Connection
@@ -30,9 +32,10 @@ def sql_columns(data: Data, *, where: str) -> list[str]:
 
 
 def read_sql(data: Data, contract: Contract, wanted: Sequence[str], *, where: str) -> "Iterator[pd.DataFrame]":
-    """Read columns in blocks, in the order of the contract's key if it has one.
+    """Read columns in blocks, in the order of the contract's key if it has one; of the rows that meet `data.filter`.
 
-    wanted: the data's names. Raises UserError if the database cannot be read.
+    wanted: the data's names. Yields frames indexed by the rows' numbers.
+    Raises UserError if the database cannot be read.
     """
     from sqlalchemy import text
 
@@ -41,10 +44,15 @@ def read_sql(data: Data, contract: Contract, wanted: Sequence[str], *, where: st
         quote, rows = _origin(connection, data)
         # An order makes the digest of the rows the same when they are read again.
         order = f" ORDER BY {', '.join(map(quote, keys))}" if keys else ""
-        statement = f"SELECT {', '.join(map(quote, wanted))} FROM {rows}{order}"  # noqa: S608 - names are quoted
-        found = connection.execution_options(stream_results=True, max_row_buffer=ROWS_A_BLOCK).execute(text(statement))
-        for block in found.partitions(ROWS_A_BLOCK):
-            yield _frame(block, wanted)
+        met, parameters = RowFilter(data.filter).clause(quote)
+        statement = f"SELECT {', '.join(map(quote, wanted))} FROM {rows}{met}{order}"  # noqa: S608 - names are quoted
+        options = connection.execution_options(stream_results=True, max_row_buffer=ROWS_A_BLOCK)
+        done = 0
+        for block in options.execute(text(statement), parameters).partitions(ROWS_A_BLOCK):
+            frame = _frame(block, wanted)
+            frame.index += done
+            done += len(frame)
+            yield frame
 
 
 def _origin(connection: "Connection", data: Data) -> tuple[Any, str]:

@@ -4,6 +4,7 @@ What is not of the contract's kind is found where columns are read (`values`); r
 unique values are a pandera schema made from the contract, which can be used by itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -41,17 +42,21 @@ class Checked:
     broken: tuple[tuple[str, str, BoolArray], ...]
 
 
-def check(frame: "pd.DataFrame", contract: Contract, *, first_row: int = 0) -> Violations:
+def check(
+    frame: "pd.DataFrame", contract: Contract, *, numbers: "Sequence[int] | pd.Index[Any] | None" = None
+) -> Violations:
     """Count what breaks the contract in some rows.
 
-    frame: as a source reads it. first_row: number of its first row in the file, for rows without a key to name.
-    Returns violations that can be added up over pieces.
+    frame: as a source reads it. numbers: of its rows in their file, from 0, by which rows without a key are named;
+    unset: counted. Returns violations that can be added up over pieces.
     """
-    return read(frame, contract, first_row=first_row).violations
+    return read(frame, contract, numbers=numbers).violations
 
 
-def read(frame: "pd.DataFrame", contract: Contract, *, first_row: int = 0) -> Checked:
-    """Read raw rows by the contract and check them. frame: (rows, columns), as a source reads it."""
+def read(
+    frame: "pd.DataFrame", contract: Contract, *, numbers: "Sequence[int] | pd.Index[Any] | None" = None
+) -> Checked:
+    """Read raw rows by the contract and check them. frame: (rows, columns), as a source reads it; numbers: as there."""
     values = {c.name: read_values(frame[c.name], c) for c in contract.columns if c.role != "unused"}
     n = len(frame)
     broken: list[tuple[str, str, BoolArray]] = [(name, "type", v.wrong) for name, v in values.items()]
@@ -69,7 +74,7 @@ def read(frame: "pd.DataFrame", contract: Contract, *, first_row: int = 0) -> Ch
                 name,
                 rule,
                 int(np.count_nonzero(rows)),
-                keys=_row_names(frame, contract, places, first_row),
+                keys=_row_names(frame, contract, places, range(n) if numbers is None else numbers),
                 values=_shown(frame, contract, name, rule, np.flatnonzero(rows)),
             )
         )
@@ -189,10 +194,12 @@ def _violations(
     return Violations(n, int(np.count_nonzero(rejected)), found, missing, tuple(inexact), label_range, sample)
 
 
-def _row_names(frame: "pd.DataFrame", contract: Contract, places: NDArray[np.int64], first_row: int) -> tuple[str, ...]:
+def _row_names(
+    frame: "pd.DataFrame", contract: Contract, places: NDArray[np.int64], numbers: "Sequence[int] | pd.Index[Any]"
+) -> tuple[str, ...]:
     """Return how a person finds the rows: by their key, or by their number in the file (the header is row 0)."""
     if not contract.keys or any(c.personal for c in contract.keys):
-        return tuple(str(first_row + int(place) + 1) for place in places)
+        return tuple(str(int(numbers[int(place)]) + 1) for place in places)
     names = []
     for place in places:
         parts = [frame[c.name].iloc[int(place)] for c in contract.keys]

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from .errors import UserError
 from .fields import Arguments, Name, Secret, SpecModel, Text
+from .row_filter import Conditions
 from .yaml_file import read_yaml, validate
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
@@ -116,6 +117,11 @@ class Data(SpecModel):
         default_factory=dict,
         title="Columns",
         description="The contract's name and the data's name of columns that are called differently here.",
+    )
+    filter: Conditions = Field(
+        default_factory=dict,
+        title="Filter",
+        description="By the data's own column names, which rows are read: a value, a list, or {min, max, below}.",
     )
     csv: Csv = Field(default_factory=Csv, title="CSV", description="How CSV files are written.")
     cache: Text | None = Field(
