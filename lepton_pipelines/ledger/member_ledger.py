@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from lepton_pipelines.identity.signing import Signer as SigningInterface
 from lepton_pipelines.ledger.entries import KeyRotated, MemberAdmitted
 from lepton_pipelines.ledger.envelope import Envelope, encode_for_signing
-from lepton_pipelines.ledger.errors import EntryRefused, LedgerError, ProofRefused, WitnessSilent
+from lepton_pipelines.ledger.errors import EntryRefused, LedgerError, LedgerInUse, ProofRefused, WitnessSilent
 from lepton_pipelines.ledger.history import History
 from lepton_pipelines.ledger.hub_ledger import origin_of
 from lepton_pipelines.ledger.note import Note, Signer, Verifier
@@ -49,6 +49,7 @@ class MemberLedger:
     folder: of the replica. wire: to the hub. name, key: the member's. hub_key: the hub's identity key, as it was
     compared when the organisation joined. trusted: keys of other organisations that were compared here: an entry that
     gives one of them another key is refused. own_check: a member refuses what misstates its own part.
+    patience: how many seconds another process of the organisation, such as a portal, may take to give the folder back.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class MemberLedger:
         hub_key: bytes,
         trusted: Mapping[str, bytes],
         own_check: EntryCheck | None = None,
+        patience: float = 0.0,
     ) -> None:
         self.signer = Signer(name, key)
         self._wire = wire
@@ -69,12 +71,21 @@ class MemberLedger:
         self._lock = threading.Lock()
         self._head: Note | None = None
         log = Verifier(origin_of(hub_key), hub_key)
-        self.replica = Replica(folder, self.signer, log, self._check)
+        self.replica = self._open(folder, log, time.monotonic() + patience)
 
     @property
     def history(self) -> History:
         """What the entries taken on so far add up to."""
         return self.replica.history
+
+    def _open(self, folder: Path, log: Verifier, until: float) -> Replica:
+        while True:
+            try:
+                return Replica(folder, self.signer, log, self._check)
+            except LedgerInUse:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
 
     def enter(self) -> None:
         """Become a member of the ledger, unless this organisation is one already; then catch up."""

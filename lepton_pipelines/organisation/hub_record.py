@@ -41,6 +41,7 @@ LEDGER = "ledger"  # in the organisation's home
 SALT_FILE = "ledger.salt"  # in the run's folder there
 SHARE_FILE = "ledger.share"
 _LAST_WORD_SECONDS = 10.0
+_OTHERS_SECONDS = 30.0  # a portal or a command of this organisation may be reading the ledger
 _LOOK_SECONDS = 0.5
 _LAST_WORDS = 4  # every other member may say something in between
 _log = logging.getLogger("lepton.ledger")
@@ -109,6 +110,7 @@ def _ledger_of(home: OrganisationHome, address: str) -> Iterator[MemberLedger]:
             home.signer(),
             hub_key=credentials.hub_key,
             trusted=home.trusted(),
+            patience=_OTHERS_SECONDS,
         )
         try:
             yield ledger
@@ -145,6 +147,7 @@ class HubRecord:
             hub_key=home.credentials().hub_key,
             trusted=home.trusted(),
             own_check=self._check,
+            patience=_OTHERS_SECONDS,
         )
         for leaf in self.ledger.replica.store.entries():
             self._note(read_entry(leaf).predicate)

@@ -1,5 +1,6 @@
 """An organisation's stand in the market: in the folder of runs in one process, or at its hub."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,18 +9,22 @@ from typing import Any
 from lepton_pipelines.federation.hub_connection import ConnectionLost, HubConnection
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.ledger.documents import LARGEST, LARGEST_MODEL, Documents
-from lepton_pipelines.ledger.errors import DocumentRefused
+from lepton_pipelines.ledger.errors import DocumentRefused, LedgerDamaged, LedgerInUse
 from lepton_pipelines.ledger.history import History
+from lepton_pipelines.ledger.hub_ledger import origin_of
 from lepton_pipelines.ledger.member_ledger import MemberLedger
+from lepton_pipelines.ledger.note import Signer
 from lepton_pipelines.ledger.policy import FILE_NAME, read_policy
-from lepton_pipelines.ledger.predicate import Predicate, digest_of
+from lepton_pipelines.ledger.predicate import Predicate, digest_of, fresh
 from lepton_pipelines.ledger.replica import fold
 from lepton_pipelines.ledger.run_ledger import RunLedger
+from lepton_pipelines.ledger.statement import sign_entry
 from lepton_pipelines.ledger.store import LedgerView
 from lepton_pipelines.organisation.recording import DOCUMENTS, LOG, admit, ledger_folder, open_ledger
 from lepton_pipelines.spec.errors import UserError
 
 PATIENCE = 10.0
+LEDGER = "ledger"
 
 
 class LocalMarket:
@@ -82,16 +87,22 @@ class HubMarket:
         self._documents = Documents(home.folder / DOCUMENTS)
 
     def history(self) -> History:
-        """Catch up with the hub's ledger, and read it."""
-        with self._ledger() as (ledger, _):
-            return ledger.history
+        """Catch up with the hub's ledger, and read it. A run of this organisation that holds it keeps it up to date."""
+        try:
+            with self._ledger() as (ledger, _):
+                return ledger.history
+        except LedgerInUse:
+            return self._read(read_while_written(self.home.folder / LEDGER))
 
     def record(self, kind: type[Predicate], **fields: Any) -> int:
-        """Submit an entry, and read it back from the hub."""
-        with self._ledger() as (ledger, _):
-            index = ledger.record(kind, **fields)
-            ledger.catch_up()
-            return index
+        """Submit an entry, and read it back from the hub; also while a run of this organisation holds its replica."""
+        try:
+            with self._ledger() as (ledger, _):
+                index = ledger.record(kind, **fields)
+                ledger.catch_up()
+                return index
+        except LedgerInUse:
+            return self._submit(kind, fields)
 
     def put(self, document: bytes, *, most: int = LARGEST) -> str:
         """Keep a document here and at the hub."""
@@ -111,6 +122,21 @@ class HubMarket:
             self._documents.put(document, most=LARGEST_MODEL)
         return self._documents.get(digest)
 
+    def _submit(self, kind: type[Predicate], fields: dict[str, Any]) -> int:
+        """Submit an entry, and wait until the run that holds the replica has taken it on."""
+        signer = Signer(self.organisation, self.home.signer())
+        origin = origin_of(self.home.credentials().hub_key)
+        common = fresh(signer.name, signer.verifier.key_id, origin)
+        with self._connection() as connection:
+            index = connection.ledger_submit(sign_entry(kind(**common, **fields), [signer]))
+        until = time.monotonic() + PATIENCE
+        while read_while_written(self.home.folder / LEDGER).size <= index and time.monotonic() < until:
+            time.sleep(0.05)
+        return index
+
+    def _read(self, view: LedgerView) -> History:
+        return fold(view, read_policy(view.folder / FILE_NAME).log, self.organisation)
+
     @contextmanager
     def _connection(self) -> Iterator[HubConnection]:
         connection = HubConnection(self.home.credentials(), address=self._address, patience=PATIENCE)
@@ -126,7 +152,7 @@ class HubMarket:
         credentials = self.home.credentials()
         with self._connection() as connection:
             ledger = MemberLedger(
-                self.home.folder / "ledger",
+                self.home.folder / LEDGER,
                 connection,
                 self.organisation,
                 self.home.signer(),
@@ -138,6 +164,16 @@ class HubMarket:
                 yield ledger, connection
             finally:
                 ledger.close()
+
+
+def read_while_written(folder: Path, tries: int = 20) -> LedgerView:
+    """Open a ledger's files while another process may be moving its journal into tiles. Raises what opening raises."""
+    for _ in range(tries - 1):
+        try:
+            return LedgerView(folder)
+        except LedgerDamaged:
+            time.sleep(0.05)
+    return LedgerView(folder)
 
 
 def history_below(var: Path, organisation: str) -> History | None:

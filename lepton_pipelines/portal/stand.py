@@ -22,7 +22,7 @@ from lepton_pipelines.ledger.predicate import Predicate
 from lepton_pipelines.ledger.replica import fold
 from lepton_pipelines.ledger.store import LedgerView
 from lepton_pipelines.market.place import Place
-from lepton_pipelines.organisation.market_place import HubMarket, LocalMarket
+from lepton_pipelines.organisation.market_place import HubMarket, LocalMarket, read_while_written
 from lepton_pipelines.organisation.recording import ledger_folder
 from lepton_pipelines.portal.roles import Role, read_people
 from lepton_pipelines.spec.errors import UserError
@@ -89,7 +89,7 @@ class Stand:
             if self._read is None or self._read[0] != stamp:
                 if not (self.ledger / FILE_NAME).exists():
                     self.place.history()  # the first time: an empty copy is made, or fetched
-                view = LedgerView(self.ledger)
+                view = read_while_written(self.ledger)
                 history = fold(view, read_policy(self.ledger / FILE_NAME).log, self.organisation)
                 self._read = (stamp, Snapshot(view, history))
             return self._read[1]

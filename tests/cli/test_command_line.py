@@ -80,3 +80,8 @@ def test_check_reads_one_organisations_own_files_where_a_hub_is_named(example, c
         (example.folder / f"{other}.yaml").unlink()
     ended = command_line("check", example.spec)
     assert ended.code == 0 and "214 rows" in ended.out and "harbour  " not in ended.out
+
+
+def test_a_shell_completes_commands_by_tab(lepton):
+    told = lepton(_LEPTON_COMPLETE="complete_bash", COMP_WORDS="lepton portal s", COMP_CWORD="2")
+    assert told.out.split() == ["serve", "sign-in"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 import urllib.request
@@ -113,6 +114,30 @@ def test_the_portal_shows_that_run_with_its_pages_and_verifies_the_hubs_ledger(p
     with lp.Platform(address, home=home.keys("valley")) as portal:
         assert portal.whoami().organisation == "valley"
         assert {one.name for one in portal.organisations()} == {"north", "harbour", "valley"}
+
+
+def test_a_request_is_asked_and_granted_through_the_portal_at_the_hub(platform, lepton, tmp_path):
+    home, _ = platform
+    address = at(home)["portal"].address
+    spec = tmp_path / "product.yaml"
+    shutil.copy(home.pipeline / "contract.odcs.yaml", tmp_path)
+    spec.write_text("product: patients\norganisation: harbour\ntitle: Aspirates\ncontract: contract.odcs.yaml\n")
+    assert lepton("market", "publish", spec, "--home", home.keys("harbour")).code == 0
+    with (
+        lp.Platform(address, home=home.keys("north")) as north,
+        lp.Platform(address, home=home.keys("harbour")) as harbour,
+    ):
+        until = time.monotonic() + PATIENCE
+        while not north.market.search("aspirates"):  # the portal catches up with the hub beside
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        asked = north.market.request("harbour/patients", purpose="a study", message="please")
+        while not harbour.market.usage("harbour/patients"):
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        given = harbour.market.grant("harbour/patients", asked.grant, runs=2)
+        assert (given.state, given.runs_allowed, given.message) == ("given", 2, "please")
+        assert harbour.ledger.verify().holds
 
 
 def ended(api: str, run: str) -> dict:

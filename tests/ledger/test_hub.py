@@ -22,11 +22,12 @@ from lepton_pipelines.ledger.entries import (
     RunOpened,
     TreeFinished,
 )
-from lepton_pipelines.ledger.errors import EntryRefused, LedgerForked, WitnessSilent
+from lepton_pipelines.ledger.errors import EntryRefused, LedgerForked, LedgerInUse, WitnessSilent
 from lepton_pipelines.ledger.hub_ledger import HubLedger
 from lepton_pipelines.ledger.member_ledger import MemberLedger
 from lepton_pipelines.ledger.note import Signer
 from lepton_pipelines.ledger.verification import verify_ledger
+from lepton_pipelines.organisation.market_place import HubMarket
 from lepton_pipelines.spec.errors import UserError
 
 NAMES = ("harbour", "north", "valley")
@@ -174,6 +175,36 @@ def test_an_entry_that_is_sent_twice_because_its_answer_was_lost_stands_there_on
     hub.server.stop()
     hub.serve()
     assert submit(sent[0]) == north.history.size
+
+
+def test_an_owner_speaks_in_the_market_while_a_run_of_its_own_holds_the_replica(hub):
+    running, done = hub.ledger("harbour"), threading.Event()
+    running.enter()
+
+    def go_on():
+        while not done.is_set():
+            running.catch_up(wait=1.0)
+
+    place = HubMarket(hub.homes["harbour"], address=f"localhost:{hub.port}")
+    with ThreadPoolExecutor(1) as pool:
+        going_on = pool.submit(go_on)
+        index = place.record(ProductPublished, product="harbour/p", version=1, contract=DIGEST, terms=DIGEST)
+        assert place.history().grants.products["harbour/p"].index == index
+        done.set()
+        going_on.result(30)
+    running.close()
+    assert place.history().grants.products["harbour/p"].index == index
+
+
+def test_a_run_waits_for_a_portal_that_is_reading(hub):
+    reading = hub.ledger("harbour")
+    reading.enter()
+    with pytest.raises(LedgerInUse):
+        hub.ledger("harbour")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(hub.ledger, "harbour", patience=20.0)
+        reading.close()
+        assert waiting.result(30).replica.size == 1
 
 
 def test_a_member_that_does_not_cosign_is_named(hub):

@@ -4,11 +4,13 @@ import base64
 import hashlib
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from lepton_pipelines.ledger import entries
+from lepton_pipelines.spec.errors import UserError
 
 PRODUCT = "harbour/patients"
 API = "/api/v1"
@@ -153,3 +155,22 @@ def test_importing_the_library_or_its_command_line_brings_no_web_framework():
     root = Path(__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_a_hub_that_is_away_is_said_and_holds_no_page_up(world, open_portal):
+    asked = threading.Event()
+
+    def away():
+        asked.set()
+        raise UserError("the hub at hub.example.org:7443 does not answer")
+
+    door = open_portal(world).sign_in(world, "north")
+    door.app.state.portal.stands["north"].catch_up = away
+    assert door.get("/").status_code == 200
+    assert asked.wait(30)
+    for _ in range(1000):
+        told = door.get(f"{API}/ledger").json()["behind"]
+        if told:
+            break
+    assert told == "the hub at hub.example.org:7443 does not answer"
+    assert "may be behind: the hub at hub.example.org:7443" in door.get("/").text
