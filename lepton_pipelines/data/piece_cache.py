@@ -2,8 +2,8 @@
 
 An entry is what `preparation.prepare` made of a piece: encoded rows by set, counts, digest. Its name is a SHA-256
 over everything that it follows from: the file's path, size and version (ETag, or time of change), the piece, the
-contract, split and options of reading, and this release. Edges are not among them: they move with every run, and
-turning encoded rows into codes is the quickest step of all. Entries hold rows, so the folder is its owner's alone;
+contract, split and options of reading, and this release. Edges are not among them: they move with every run, so
+codes are made anew from what is kept here. Entries hold rows, so the folder is its owner's alone;
 they are NumPy's zip files with checksums, written whole or not at all, and nothing in them is executable.
 """
 

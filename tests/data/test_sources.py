@@ -394,6 +394,61 @@ class TestRefusalsOfAStore:
             server.shutdown()
             server.server_close()
 
+    def test_throttled_requests_are_tried_again_and_then_named(self, throttling, organisation, contract, monkeypatch):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        once, asked = throttling(1)
+        storage = {"endpoint": once, "region": "eu-west-1"}
+        assert "no file is at" in _refusal(organisation("s3://patients/rows/", storage=storage), contract)
+        assert asked[0] == 503
+        assert 200 in asked
+        monkeypatch.setattr("lepton_pipelines.data.storage._S3_ATTEMPTS", 2)
+        always, asked = throttling(99)
+        told = _refusal(organisation("s3://patients/rows/", storage=storage | {"endpoint": always}), contract)
+        assert "is throttled even after 2 attempts" in told
+        assert len(asked) >= 2
+
+    @pytest.fixture
+    def throttling(self):
+        """Makes a store with an empty bucket that answers so many requests with SlowDown first, and what it said."""
+        servers = []
+        slow = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>no</Message></Error>"
+        empty = (
+            b"<?xml version='1.0'?><ListBucketResult><Name>patients</Name><KeyCount>1</KeyCount>"
+            b"<IsTruncated>false</IsTruncated><Contents><Key>rows/_SUCCESS</Key><Size>0</Size>"
+            b"<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>x</ETag></Contents></ListBucketResult>"
+        )
+
+        def make(times):
+            said = []
+
+            class Throttles(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    busy = len(said) < times
+                    said.append(503 if busy else 404 if self.command == "HEAD" else 200)
+                    body = slow if busy else empty
+                    self.send_response(said[-1])
+                    self.send_header("Content-Type", "application/xml")
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    if self.command != "HEAD":
+                        self.wfile.write(body)
+
+                do_HEAD = do_GET  # noqa: N815 - the library's name
+
+                def log_message(self, *_):
+                    pass
+
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Throttles)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            servers.append(server)
+            return f"http://127.0.0.1:{server.server_port}", said
+
+        yield make
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
     @pytest.mark.parametrize(
         ("status", "code", "told"),
         [
