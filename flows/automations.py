@@ -9,7 +9,8 @@ from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import EventTrigger, Posture
 
 from lepton_pipelines.spec.pipeline import Pipeline
-from tasks.drift import DRIFT_EVENT, resource_of
+from tasks.drift import DRIFT_EVENT
+from tasks.events import resource_of
 
 SILENT = timedelta(seconds=120)
 """A run whose heartbeat (every 30 s) was not heard for so long has died with its worker or its machine."""

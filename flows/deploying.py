@@ -16,6 +16,7 @@ from flows.automations import install, install_automations, mark_zombies
 from flows.federated_retrain import federated_retrain
 from flows.on_pools import part_name, retrain_on_pools
 from flows.promote import promote, rollback
+from flows.score_batch import score_batch
 from flows.watch_drift import watch_drift
 from lepton_pipelines.spec.organisation import read_organisation
 from lepton_pipelines.spec.pipeline import Pipeline
@@ -82,6 +83,20 @@ def deploy_part(pipeline: Pipeline, organisation: Path, *, home: Path | None, va
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     made: UUID = deployment.apply()
+    scoring: Any = score_batch.to_deployment(
+        name=part_name(pipeline.name, name).partition("/")[2],
+        description=f"Scores {name}'s files with a version of {pipeline.model_name} in its MLflow.",
+        parameters={
+            "model": pipeline.model_name,
+            "organisation": str(organisation.absolute()),
+            "var": str(var.absolute()),
+        },
+        tags=[TAG, pipeline.name, name],
+        work_pool_name=pool,
+        job_variables=HEARTBEATS,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    scoring.apply()
     return made
 
 
@@ -105,7 +120,7 @@ def deploy_starter(pipeline: Pipeline, *, pool: str) -> UUID:
 
 
 def _companions(pipeline: Pipeline, var: Path, pool: str, watch: str | None) -> list[Any]:
-    """Return the deployments that go with a pipeline: a form that asks a person, a button that goes back, a watch."""
+    """Return what goes with a pipeline: a form that asks a person, a button that goes back, scoring, a watch."""
     if not isinstance(pipeline.organisations, dict):
         return []
     where = {
@@ -129,6 +144,11 @@ def _companions(pipeline: Pipeline, var: Path, pool: str, watch: str | None) -> 
         ),
         rollback.to_deployment(
             description=f"Makes the previous champion of {pipeline.model_name} champion again: press Run.",
+            parameters=where,
+            **settings,
+        ),
+        score_batch.to_deployment(
+            description=f"Scores files with {pipeline.model_name}: say in the form which, and where to.",
             parameters=where,
             **settings,
         ),

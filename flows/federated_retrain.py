@@ -1,5 +1,6 @@
 """The whole pipeline: every organisation's part at the same time, then gates, publication and the record."""
 
+import os
 import secrets
 import time
 from datetime import datetime
@@ -13,6 +14,7 @@ from flows.in_step import all_in_step
 from flows.organisation_run import organisation_run
 from flows.promote import ask_for_approval
 from lepton_pipelines.evaluation.result import Evaluation
+from lepton_pipelines.monitoring.json_log import VARIABLE, also_log_json
 from lepton_pipelines.organisation.algorithms import model_file
 from lepton_pipelines.organisation.checking import check_spec
 from lepton_pipelines.organisation.decisions import record_stopped
@@ -23,6 +25,7 @@ from lepton_pipelines.registry.tracking import open_tracking
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import Pipeline
 from tasks import outcome as tasks
+from tasks.events import told_run
 
 
 def new_run_id() -> str:
@@ -58,8 +61,18 @@ def federated_retrain(
     folder = RunFolder(var, run or new_run_id())
     check_spec(pipeline)
     check_writable(var)
-    if pipeline.federation != "in-process":
-        return retrain_at_hub(pipeline, folder, organisation, home)
+    also_log_json(os.environ.get(VARIABLE))
+    with told_run(pipeline.name, folder.run_id, pipeline.members) as told:
+        if pipeline.federation != "in-process":
+            told.append(retrain_at_hub(pipeline, folder, organisation, home))
+        else:
+            told.append(_retrain_here(pipeline, folder))
+    return told[0]
+
+
+def _retrain_here(pipeline: Pipeline, folder: RunFolder) -> Evaluation:
+    """Do every organisation's part in this process, then what the publisher does."""
+    var = folder.var
     organisations = pipeline.read_organisations()
     publisher = organisations[pipeline.publisher]
     tracking = open_tracking(publisher.tracking.mlflow, folder=var.absolute())

@@ -6,6 +6,8 @@ from pathlib import Path
 from prefect import flow
 
 from lepton_pipelines.federation.runs import join
+from lepton_pipelines.monitoring.json_log import logged_part
+from lepton_pipelines.monitoring.progress_file import kept_progress
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.reports import PartReport
 from lepton_pipelines.organisation.run import OrganisationRun
@@ -27,12 +29,17 @@ def organisation_run(organisation: str, run: str, pipeline: Pipeline, file: Path
         var: Where runs and models are kept.
         share: How many organisations share this machine's cores.
     """
-    with join(run, organisation) as sums:
+    folder = RunFolder(var, run)
+    with (
+        kept_progress(folder, organisation, pipeline.name),
+        logged_part(run, organisation),
+        join(run, organisation) as sums,
+    ):
         part = OrganisationRun(
             pipeline,
             read_organisation(file),
             sums,
-            RunFolder(var, run),
+            folder,
             share=share,
             repeats=sums.repeats,
             guard=sums.guard,

@@ -17,6 +17,7 @@ from prefect.artifacts import (
 
 from lepton_pipelines.evaluation.result import Evaluation
 from lepton_pipelines.organisation.progress import Event, RoundFinished, listening
+from tasks.events import tell_round
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +30,14 @@ def key(*words: str) -> str:
 
 
 class TrainingProgress:
-    """The progress artifact of one organisation's training, brought up to date about every second.
+    """The progress artifact of one organisation's training, and events of its rounds, about every second.
 
     Telling the page happens in a thread of its own: a slow Prefect server never holds up a round, and one that is
     away is left alone until the training ends.
     """
 
-    def __init__(self, run_id: str, organisation: str) -> None:
+    def __init__(self, pipeline: str, run_id: str, organisation: str) -> None:
+        self._pipeline, self._run = pipeline, run_id
         self._organisation = organisation
         self._listening = listening(run_id, self._hear)
         self._latest: RoundFinished | None = None
@@ -80,6 +82,7 @@ class TrainingProgress:
         description = f"{self._organisation}: round {event.round} of {event.rounds} · {scores}"
         try:
             update_progress_artifact(artifact_id=self._artifact, progress=share, description=description)
+            tell_round(self._pipeline, self._run, event)
         except Exception:  # noqa: BLE001 - a page that cannot be told is no reason to stop a training
             logger.warning("%s: Prefect cannot be told of the progress; training goes on", self._organisation)
             return False

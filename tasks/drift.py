@@ -5,8 +5,6 @@ import base64
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
-from prefect.runtime import flow_run
 
 from lepton_pipelines.evaluation.plots import drift_plot
 from lepton_pipelines.evaluation.result import DriftLine, DriftReport
@@ -14,6 +12,7 @@ from lepton_pipelines.organisation import drift
 from lepton_pipelines.organisation.run import OrganisationRun
 from lepton_pipelines.spec.pipeline import Pipeline
 from tasks.artifacts import key
+from tasks.events import say
 
 DRIFT_EVENT = "lepton.drift"
 NO_DRIFT_EVENT = "lepton.no-drift"
@@ -46,19 +45,10 @@ def publish_drift(pipeline: Pipeline, report: DriftReport) -> list[str]:
         markdown=f"{_summary(name, report)}\n\n![drift](data:image/svg+xml;base64,{picture})",
         key=key(name, "drift", "report"),
     )
-    emit_event(
-        DRIFT_EVENT if reasons else NO_DRIFT_EVENT,
-        resource={"prefect.resource.id": resource_of(name), "prefect.resource.name": name},
-        related=[{"prefect.resource.id": f"prefect.flow-run.{flow_run.get_id()}", "prefect.resource.role": "flow-run"}],
-        payload={"reasons": reasons, "rows": report.rows_now, "decay": report.decay},
-    )
+    payload = {"reasons": reasons, "rows": report.rows_now, "decay": report.decay}
+    say(DRIFT_EVENT if reasons else NO_DRIFT_EVENT, name, payload)
     get_run_logger().info("%s: %s", name, "; ".join(reasons) or "nothing has moved beyond its limit")
     return reasons
-
-
-def resource_of(pipeline: str) -> str:
-    """Name a pipeline as Prefect's events do."""
-    return f"lepton.pipeline.{pipeline}"
 
 
 def _row(line: DriftLine) -> dict[str, str]:

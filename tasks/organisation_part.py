@@ -51,7 +51,7 @@ def bin_rows(part: OrganisationRun) -> BinReport:
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE, persist_result=False)
 def train(part: OrganisationRun) -> TrainReport:
     """Grow the trees together; the progress artifact follows about every second."""
-    with TrainingProgress(part.folder.run_id, part.name):
+    with TrainingProgress(part.pipeline.name, part.folder.run_id, part.name):
         return part.train()
 
 

@@ -15,17 +15,20 @@ from lepton_pipelines.organisation.recording import Said, attach_proof, record_r
 from lepton_pipelines.organisation.reports import PartReport
 from lepton_pipelines.registry.gates import GateResult
 from lepton_pipelines.registry.promotion import Decision
-from lepton_pipelines.registry.publishing import Published
+from lepton_pipelines.registry.publishing import Published, delivered_later
 from lepton_pipelines.registry.tracking import Tracking
 from lepton_pipelines.spec.pipeline import Pipeline
 from tasks.artifacts import show_results
+from tasks.events import tell_gates
 from tasks.retrying import worth_retrying
 
 
 @task(name="gates", task_run_name="gates", cache_policy=NO_CACHE, persist_result=False)
 def gates(pipeline: Pipeline, part: PartReport, model: bytes) -> list[GateResult]:
-    """Hold the model against the limits of the spec."""
-    return judge(pipeline, part, model)
+    """Hold the model against the limits of the spec, and tell Prefect of each by an event."""
+    results = judge(pipeline, part, model)
+    tell_gates(pipeline.name, part.run_id, results)
+    return results
 
 
 @task(
@@ -47,7 +50,8 @@ def publish(
 ) -> tuple[Published, Decision]:
     """Register the model as a new version, load it back, and let the gates decide on its alias."""
     published = publish_model(pipeline, parts, model, tracking, experiment)
-    return published, settle_model(pipeline, published, results, tracking)
+    with delivered_later(tracking, parts[0].run_id):
+        return published, settle_model(pipeline, published, results, tracking)
 
 
 @task(
@@ -72,10 +76,11 @@ def record(
 ) -> Evaluation:
     """Write the report and the ledger, and show the results on the run's page. parts: the publisher's first."""
     evaluation = assemble(pipeline, parts[0], results, published, decision, seconds, folder)
-    report = write_record(folder, evaluation, published, tracking)
-    recorded = record_run(Said(pipeline, parts, model, results, published, decision), folder)
-    attach_proof(recorded, published, tracking)
-    attach_reference(folder, pipeline.publisher, published, tracking)
+    with delivered_later(tracking, folder.run_id):
+        report = write_record(folder, evaluation, published, tracking)
+        recorded = record_run(Said(pipeline, parts, model, results, published, decision), folder)
+        attach_proof(recorded, published, tracking)
+        attach_reference(folder, pipeline.publisher, published, tracking)
     show_results(evaluation, report, published.address)
     return evaluation
 

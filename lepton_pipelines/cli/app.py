@@ -149,6 +149,25 @@ MlflowAddress = Annotated[
 
 
 @app.command()
+def score(
+    model: Model,
+    source: Annotated[str, typer.Argument(help="Parquet file, folder or pattern; a path or URL.", show_default=False)],
+    target: Annotated[str, typer.Argument(help="Folder or URL for the scored files.", show_default=False)],
+    organisation: Annotated[
+        Path, typer.Option(exists=True, help="The organisation's own file: storage, cluster, MLflow.")
+    ],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="The model's version; unset: the champion.", show_default=False)
+    ] = None,
+    var: Folder = Path("var"),
+) -> None:
+    """Score an organisation's parquet files with a registered model, on its own Dask cluster."""
+    from lepton_pipelines.cli import score as command
+
+    command.score(model, source, target, organisation=organisation, version=version, var=var)
+
+
+@app.command()
 def promote(
     model: Model,
     version: Annotated[str, typer.Option(help="The version that becomes champion.", show_default=False)],
@@ -185,13 +204,19 @@ def up(
     mlflow_port: Port = None,
     hub_port: Port = None,
     portal_port: Port = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65534, help="The hub answers Prometheus here, organisations at the next port; unset: none do."
+        ),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running in the background.")] = False,
 ) -> None:
     """Start a platform on this machine: Prefect, MLflow, hub, portal, three organisations, a scheduled pipeline."""
     from lepton_pipelines.cli import up as command
 
     ports = {"prefect": prefect_port, "mlflow": mlflow_port, "hub": hub_port, "portal": portal_port}
-    command.up(home, ports=ports, detach=detach)
+    command.up(home, ports=ports, detach=detach, metrics=metrics_port)
 
 
 @app.command()

@@ -159,6 +159,8 @@ def log_to(path: Path) -> None:
     """Send what libraries log to a file instead of the screen; Prefect's pages get theirs as before."""
     from prefect.logging.configuration import setup_logging
 
+    from lepton_pipelines.monitoring.json_log import VARIABLE, also_log_json
+
     setup_logging()
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
@@ -172,3 +174,4 @@ def log_to(path: Path) -> None:
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
+    also_log_json(os.environ.get(VARIABLE))

@@ -14,6 +14,19 @@ app = typer.Typer(
 
 Home = Annotated[Path, typer.Option("--home", help="The hub's folder: keys, members, log. Nobody else reads it.")]
 HOME = Path("hub")
+Metrics = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Answer Prometheus here; unset: nowhere.", show_default=False),
+]
+LogJson = Annotated[
+    str | None,
+    typer.Option(
+        "--log-json",
+        envvar="LEPTON_LOG_JSON",
+        metavar="FILE",
+        help="Log as JSON lines to a file, or - for standard error.",
+    ),
+]
 
 
 @app.command()
@@ -76,20 +89,28 @@ def serve(
         int, typer.Option(help="Port of the same address that takes vectors faster; -1: the next one.")
     ] = -1,
     home: Home = HOME,
+    metrics: Metrics = None,
+    log_json: LogJson = None,
 ) -> None:
     """Relay statements and add up masked vectors until stopped; go on with runs from the log."""
-    import logging
-
     from lepton_pipelines.federation.grpc_hub import HubServer
     from lepton_pipelines.identity.hub_home import HubHome
+    from lepton_pipelines.monitoring.json_log import log_of_a_service
+    from lepton_pipelines.monitoring.metrics import HubMetrics, served_metrics
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    server = HubServer(HubHome(home), listen=listen, frames=frames_port)
-    stopping = _stop_on_signals(server)
-    server.start()
-    typer.echo(f"listening on port {server.port}")
-    server.wait()
-    stopping.join()
+    log_of_a_service(log_json)
+    hub = HubHome(home)
+    server = HubServer(hub, listen=listen, frames=frames_port)
+    try:
+        with served_metrics(metrics, HubMetrics(server, hub)) as port:
+            stopping = _stop_on_signals(server)
+            server.start()
+            typer.echo(f"listening on port {server.port}{'' if port is None else f', metrics on port {port}'}")
+            server.wait()
+            stopping.join()
+    except UserError:
+        server.stop()
+        raise
 
 
 @app.command()

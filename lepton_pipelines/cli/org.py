@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lepton_pipelines.cli.hub import LogJson, Metrics
 from lepton_pipelines.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -138,14 +139,38 @@ def serve(
     pipeline: Annotated[list[Path], typer.Option(exists=True, help="Pipelines that may run here; give several.")],
     home: Home = HOME,
     var: Var = Path("var"),
+    metrics: Metrics = None,
+    log_json: LogJson = None,
 ) -> None:
     """Wait for invitations and take part in those that the policy allows, until stopped. Dials out only.
 
     Only pipelines that stand here are run, found by their digests: nothing that a hub sends is executed.
     """
     from lepton_pipelines.cli.serving import Serving
+    from lepton_pipelines.monitoring.metrics import OrganisationMetrics, served_metrics
 
-    Serving(organisation, pipeline, home, var).until_stopped()
+    serving = Serving(organisation, pipeline, home, var, log_json=log_json)
+    with served_metrics(metrics, OrganisationMetrics([var], serving.waiting.copy)):
+        serving.until_stopped()
+
+
+@app.command()
+def metrics(
+    address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where to answer Prometheus.")],
+    var: Annotated[list[Path], typer.Option("--var", help="Where runs are kept; give several.")] = [Path("var")],  # noqa: B006 - typer reads it
+) -> None:
+    """Answer Prometheus with what the runs below working folders tell, until stopped; where no `serve` runs."""
+    import signal
+    import threading
+
+    from lepton_pipelines.monitoring.metrics import OrganisationMetrics, served_metrics
+
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with served_metrics(address, OrganisationMetrics(var)) as port:
+        typer.echo(f"metrics on port {port}")
+        stopped.wait()
 
 
 @app.command()

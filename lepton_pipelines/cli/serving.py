@@ -4,11 +4,13 @@ Each run is a process of its own (`lepton org run`), so that one that dies takes
 without its run being over (killed, machine restarted, run suspended) is started again, with growing pauses.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from lepton_pipelines.cli.at_hub import SUSPENDED_CODE, Started
+from lepton_pipelines.monitoring.json_log import VARIABLE
 from lepton_pipelines.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +44,10 @@ class Part:
 
 @dataclass
 class Serving:
-    """One organisation that takes part. organisation, pipelines: files. home: with its keys. var: where runs lie."""
+    """One organisation that takes part. organisation, pipelines: files. home: with its keys. var: where runs lie.
+
+    log_json: where its parts log as JSON lines, too. waiting: how many other members a run waits for, by run.
+    """
 
     organisation: Path
     pipelines: list[Path]
@@ -50,6 +56,8 @@ class Serving:
     parts: dict[str, Part] = field(default_factory=dict)
     not_before: dict[str, tuple[float, float]] = field(default_factory=dict)
     left_alone: set[str] = field(default_factory=set)
+    log_json: str | None = None
+    waiting: dict[str, int] = field(default_factory=dict)
 
     def until_stopped(self) -> None:
         """Serve until SIGTERM or SIGINT; parts are then stopped, and their runs can be gone on with."""
@@ -86,11 +94,20 @@ class Serving:
             until = time.monotonic() + 3600  # then with what may be a newer certificate
             while not stopped.is_set() and time.monotonic() < until:
                 self._reap()
-                for one in connection.runs_under_way(wait=LOOK_SECONDS):
+                going = connection.runs_under_way(wait=LOOK_SECONDS)
+                self._count_missing(going, mine.organisation)
+                for one in going:
                     self._look_at(one, mine, connection)
                 stopped.wait(LOOK_SECONDS / 2)
         finally:
             connection.close()
+
+    def _count_missing(self, going: "Sequence[wire.RunStatus]", name: str) -> None:
+        """Note for the metrics whom runs wait for."""
+        missing = {one.run: sum(member != name for member in one.missing) for one in going}
+        for run in self.waiting.keys() - missing.keys():
+            del self.waiting[run]
+        self.waiting.update(missing)
 
     def _look_at(self, one: "wire.RunStatus", mine: "OrganisationHome", connection: "HubConnection") -> None:
         """Start this organisation's part of a run that goes on without it, if it may and has not been stopped here."""
@@ -133,7 +150,8 @@ class Serving:
         for option, path in options.items():
             command += [f"--{option}", str(path)]
         # A session of its own: Ctrl-C is for serve, which stops its parts in order.
-        return subprocess.Popen(command, start_new_session=True)
+        environment = os.environ if self.log_json is None else {**os.environ, VARIABLE: self.log_json}
+        return subprocess.Popen(command, start_new_session=True, env=environment)
 
     def _reap(self) -> None:
         """Say how parts ended. One that was killed or suspended is started again, if its run still goes on."""

@@ -32,15 +32,24 @@ DEPLOYED = "deployed.sha256"
 STATE_STYLES = {"healthy": "green", "unwell": "yellow", "restarting": "red", "starting": "cyan", "waiting": "dim"}
 
 
-def up(folder: Path, *, ports: dict[str, int | None], detach: bool) -> None:
-    """Start the platform and watch it until Ctrl-C or `lepton down`. ports: asked for, by server; None: any."""
+def up(folder: Path, *, ports: dict[str, int | None], detach: bool, metrics: int | None = None) -> None:
+    """Start the platform and watch it until Ctrl-C or `lepton down`. ports: asked for, by server; None: any.
+
+    metrics: port at which the hub answers Prometheus; the organisations answer at the next one. None: none do.
+    """
     if detach:
-        _start_in_background(folder, ports)
+        _start_in_background(folder, ports, metrics)
         return
     from lepton_pipelines.cli.demo import hospitals
     from lepton_pipelines.local_platform.demo import ORGANISATIONS, set_up
     from lepton_pipelines.local_platform.home import PlatformHome
-    from lepton_pipelines.local_platform.services import HUB, describe_services, worker_name
+    from lepton_pipelines.local_platform.services import (
+        HUB,
+        HUB_METRICS,
+        METRICS,
+        describe_services,
+        worker_name,
+    )
     from lepton_pipelines.local_platform.supervisor import Supervisor, end_left_over
 
     example = hospitals()
@@ -49,7 +58,10 @@ def up(folder: Path, *, ports: dict[str, int | None], detach: bool) -> None:
     with home.running(), _asked_to_stop() as asked:
         if left := end_left_over(home):
             typer.echo(f"  {left} processes were left over from a platform that was killed; they are ended")
-        taken = home.ports({**ports, **{worker_name(name): None for name in ORGANISATIONS}})
+        wanted = {**ports, **{worker_name(name): None for name in ORGANISATIONS}}
+        if metrics is not None:
+            wanted |= {HUB_METRICS: metrics, METRICS: metrics + 1}
+        taken = home.ports(wanted)
         spec = set_up(home, example, hub_port=taken[HUB])
         services = describe_services(home, taken, ORGANISATIONS)
         screen = _Screen()
@@ -122,6 +134,8 @@ def _not_running(folder: Path) -> str:
 def say_addresses(told: "PlatformStatus", home: "PlatformHome") -> None:
     """Print where everything is reached."""
     at = {one.name: one.address for one in told.processes}
+    if "metrics" in at:
+        typer.echo(f"  metrics   {at['metrics']}, and of the hub at the port before")
     for name, where in (
         ("Prefect", f"{at['prefect']}/dashboard"),
         ("MLflow", f"{at['mlflow']}   (choose “Model training” at the top)"),
@@ -271,7 +285,7 @@ def _asked_to_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _start_in_background(folder: Path, ports: dict[str, int | None]) -> None:
+def _start_in_background(folder: Path, ports: dict[str, int | None], metrics: int | None) -> None:
     """Start the same command without a terminal, wait until the platform is ready, and leave it running."""
     from lepton_pipelines.local_platform.home import PlatformHome
     from lepton_pipelines.local_platform.services import lepton
@@ -281,6 +295,7 @@ def _start_in_background(folder: Path, ports: dict[str, int | None]) -> None:
     command = [*lepton(), "up", "--home", str(folder)]
     for name, port in ports.items():
         command += [] if port is None else [f"--{name}-port", str(port)]
+    command += [] if metrics is None else ["--metrics-port", str(metrics)]
     log = home.logs / LOG
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)

@@ -75,8 +75,6 @@ def derive_frame(frame: "pd.DataFrame", contract: Contract, *, organisation: str
     Returns (rows, features), indexed as the frame. Raises UserError for missing columns, values that break the
     contract, and times that stand twice in a series.
     """
-    import pandas as pd
-
     needed = set(contract.needed_columns)
     if gone := [name for name in contract.needed_columns if name not in frame.columns]:
         raise UserError(
@@ -89,7 +87,18 @@ def derive_frame(frame: "pd.DataFrame", contract: Contract, *, organisation: str
     for by, columns in _by_series(contract).items():
         windows |= _computed(_narrowed(checked.values, contract, by, columns), contract, by, columns, organisation)
     values = derive(checked.values, contract, windows)
-    return pd.DataFrame({c.name: _as_called(values[c.name], c) for c in contract.features}, index=frame.index)
+    return features_of(values, contract).set_index(frame.index)
+
+
+def features_of(values: ValuesByColumn, contract: Contract) -> "pd.DataFrame":
+    """Return the features of some rows as a caller of the model writes them. values: derived ones among them.
+
+    No values at all give a frame without rows.
+    """
+    import pandas as pd
+
+    none = np.empty(0)
+    return pd.DataFrame({c.name: _as_called(values[c.name], c) if values else none for c in contract.features})
 
 
 def write_features(source: "Source", folder: Path) -> list[Path]:

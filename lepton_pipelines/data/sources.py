@@ -150,10 +150,11 @@ class Source:
             )
 
 
-def open_source(organisation: Organisation, contract: Contract) -> Source:
+def open_source(organisation: Organisation, contract: Contract, *, empty: bool = False) -> Source:
     """List an organisation's files, read their headers and check that they hold the contract's columns.
 
-    Raises UserError, naming organisation, file and column, for everything that can be seen without reading rows.
+    empty: files without any row will do. Raises UserError, naming organisation, file and column, for everything that
+    can be seen without reading rows.
     """
     data, name = organisation.data, organisation.organisation
     _known_columns(name, data, contract)
@@ -172,7 +173,7 @@ def open_source(organisation: Organisation, contract: Contract) -> Source:
                 problems += error.problems
     if problems:
         raise UserError(list(dict.fromkeys(problems)))
-    if not pieces:
+    if not pieces and not empty:
         if data.filter:
             raise UserError(f"{name}: no row of {data.url} meets data.filter. Correct it, or data.url.")
         raise UserError(f"{name}: {data.url} holds no rows. Correct data.url, or fill it.")

@@ -62,6 +62,11 @@ def _s3_options(storage: Storage) -> dict[str, Any]:
     return options
 
 
+def storage_options(url: str, storage: Storage) -> dict[str, Any]:
+    """Return fsspec's options for a URL; none where it is not of S3, which `storage` says nothing about."""
+    return _s3_options(storage) if urlsplit(url).scheme in {"s3", "s3a"} else {}
+
+
 @contextmanager
 def plain_errors(organisation: str, url: str, storage: Storage) -> Iterator[None]:
     """Turn what file systems raise into a UserError that names the organisation, the place and the next step."""

@@ -19,8 +19,9 @@ from lepton_pipelines.federation.frames import Bytes
 from lepton_pipelines.federation.hub import ABORTED, FINISHED, Answer, HubRun, Output
 from lepton_pipelines.federation.hub_log import HubLog
 from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol, read_manifest
+from lepton_pipelines.federation.run_figures import RunFigures, figures_of
 from lepton_pipelines.federation.wire import federation_pb2 as wire
-from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, INLINE, LARGEST_MESSAGE, handlers
+from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, INLINE, LARGEST_MESSAGE, handlers, kept, take_port
 from lepton_pipelines.identity.certificates import Certificate
 from lepton_pipelines.identity.hub_home import AdmittedMember, HubHome
 from lepton_pipelines.identity.onboarding import read_request
@@ -74,7 +75,8 @@ class HubServer:
         ]
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="hub")
         self._server = grpc.server(self._pool, handlers=[handlers(self)], options=options)
-        self.port = self._server.add_secure_port(listen, credentials)
+        let_go = (self._pool.shutdown, self._ledger.close, self._log.close)
+        self.port = take_port(self._server, listen, credentials, let_go)
         tls = {"authority": home.authority, "key": key, "certificate": certificate}
         self._frames = take_frames(listen, frames, self._framed, **tls)
         self._stopping = threading.Event()
@@ -87,6 +89,12 @@ class HubServer:
             self._frames.start()
         self._ticker.start()
         _log.info("the hub listens on port %d, fingerprint %s", self.port, self._home.fingerprint)
+
+    def statuses(self) -> list[RunFigures]:
+        """Return figures of every run, for the hub's own operator."""
+        with self._lock:
+            runs = list(self._runs.values())
+        return [live.figures() for live in runs]
 
     def wait(self) -> None:
         """Wait until the server is stopped."""
@@ -203,12 +211,12 @@ class HubServer:
         """Admit the caller to the ledger, with the key that it was admitted to the hub with."""
         member = self._who(context)
         key = self._members[member].signing_key
-        return wire.LedgerAdmissionReply(entry=_kept(lambda: self._ledger.admission(member, key), context))
+        return wire.LedgerAdmissionReply(entry=kept(lambda: self._ledger.admission(member, key), context))
 
     def LedgerSubmit(self, request: wire.LedgerSubmitRequest, context: Any) -> wire.LedgerSubmitReply:  # noqa: N802
         """Take an entry of the caller's on."""
         member = self._who(context)
-        return wire.LedgerSubmitReply(index=_kept(lambda: self._ledger.submit(member, request.entry), context))
+        return wire.LedgerSubmitReply(index=kept(lambda: self._ledger.submit(member, request.entry), context))
 
     def LedgerRead(self, request: wire.LedgerReadRequest, context: Any) -> wire.LedgerReadReply:  # noqa: N802
         """Give entries and the newest head; waits until there is something new."""
@@ -220,19 +228,19 @@ class HubServer:
     def LedgerCosign(self, request: wire.LedgerCosignRequest, context: Any) -> wire.LedgerCosignReply:  # noqa: N802
         """Take the caller's cosignature of the newest head."""
         member = self._who(context)
-        return wire.LedgerCosignReply(head=_kept(lambda: self._ledger.cosign(member, request.signature), context))
+        return wire.LedgerCosignReply(head=kept(lambda: self._ledger.cosign(member, request.signature), context))
 
     def DocumentPut(self, request: wire.DocumentPutRequest, context: Any) -> wire.DocumentPutReply:  # noqa: N802
         """Keep a document of the market for all members."""
         self._who(context)
         return wire.DocumentPutReply(
-            digest=_kept(lambda: self._documents.put(request.document, most=LARGEST_MODEL), context)
+            digest=kept(lambda: self._documents.put(request.document, most=LARGEST_MODEL), context)
         )
 
     def DocumentGet(self, request: wire.DocumentGetRequest, context: Any) -> wire.DocumentGetReply:  # noqa: N802
         """Give a document by its digest."""
         self._who(context)
-        return wire.DocumentGetReply(document=_kept(lambda: self._documents.get(request.digest), context))
+        return wire.DocumentGetReply(document=kept(lambda: self._documents.get(request.digest), context))
 
     # ---- what vectors travel with, by gRPC or by frames ----
 
@@ -331,15 +339,6 @@ class HubServer:
                 live.tick()
 
 
-def _kept(work: Callable[[], Any], context: Any) -> Any:
-    """Do what the ledger is asked for; what it refuses is told to the caller."""
-    try:
-        return work()
-    except UserError as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        raise
-
-
 class LiveRun:
     """One run's state machine, with the calls that wait for it and the vectors that are arriving."""
 
@@ -347,6 +346,7 @@ class LiveRun:
         self.machine = machine
         self._log = log
         self._clock = clock
+        self._began = clock()
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, Slot | None], list[_Waiting]] = {}
         self._chunks: dict[tuple[str, int, int], bytearray] = {}
@@ -447,6 +447,11 @@ class LiveRun:
                 bytes=machine.bytes,
                 signed_by=sorted(machine.signed()),
             )
+
+    def figures(self) -> RunFigures:
+        """Return what the hub's operator may see."""
+        with self._lock:
+            return figures_of(self.machine, began=self._began, now=self._clock())
 
     def _carry_out(self, outputs: list[Output]) -> None:
         """Log first, then answer."""

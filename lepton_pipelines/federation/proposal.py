@@ -86,4 +86,9 @@ def differences(manifest: Manifest, pipeline: Pipeline, organisation: str) -> li
         found.append(f"its members are {', '.join(manifest.names)}, the pipeline's {', '.join(pipeline.members)}")
     if manifest.allow_two_parties != pipeline.allow_two_parties:
         found.append("it is for two parties, the pipeline is not")
+    if manifest.code != (mine := version("lepton-pipelines")):
+        found.append(
+            f"it is for lepton-pipelines {manifest.code}, and here is {mine}: other code may grow another model. "
+            f"Install the same everywhere (pip install lepton-pipelines=={manifest.code}), then start the run again"
+        )
     return found

@@ -137,10 +137,11 @@ class PlatformHome:
         """
         path = self.folder / "ports.json"
         before: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
-        ports = {name: port or before.get(name) or _free_port() for name, port in wanted.items()}
+        ports = {name: port or _last_port(name, before) or _free_port() for name, port in wanted.items()}
         problems = [
             f"Port {port} on {HOST}, {'asked for' if wanted[name] else 'used last time'} for {name}, is taken"
-            f"{_holder(port)}. End that process, or choose another port: lepton up --{name}-port N"
+            f"{_holder(port)}. End that process, or choose another port: "
+            f"lepton up --{name.removeprefix('hub-') if name == 'hub-metrics' else name}-port N"
             for name, port in ports.items()
             if _is_taken(port)
         ]
@@ -169,6 +170,13 @@ class PlatformHome:
             return None
         told = json.loads(path.read_text())
         return PlatformStatus(**{**told, "processes": [ProcessStatus(**one) for one in told["processes"]]})
+
+
+def _last_port(name: str, before: Mapping[str, int]) -> int | None:
+    """Return a server's port of the last time; None for one that nobody dials by heart and that somebody has taken."""
+    port = before.get(name)
+    known_by_heart = name in ("prefect", "mlflow", "hub", "portal")
+    return None if port is None or (not known_by_heart and _is_taken(port)) else port
 
 
 def _free_port() -> int:

@@ -13,6 +13,7 @@ from lepton_pipelines.local_platform.home import HOME_MARK, HOST, PROCESS_MARK, 
 
 ASK_SECONDS = 5.0
 PREFECT, MLFLOW, HUB, PORTAL = "prefect", "mlflow", "hub", "portal"
+HUB_METRICS, METRICS = "hub-metrics", "metrics"
 QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -56,6 +57,7 @@ def describe_services(home: PlatformHome, ports: Mapping[str, int], organisation
     python, programs = sys.executable, Path(sys.executable).parent
     prefect, mlflow = f"http://{HOST}:{ports[PREFECT]}", f"http://{HOST}:{ports[MLFLOW]}"
     store = (home.folder / "mlflow").absolute()
+    asked = ["--metrics", f"{HOST}:{ports[HUB_METRICS]}"] if HUB_METRICS in ports else []
     services = [
         Service(
             PREFECT,
@@ -77,7 +79,7 @@ def describe_services(home: PlatformHome, ports: Mapping[str, int], organisation
         ),
         Service(
             HUB,
-            [*lepton(), "hub", "serve", "--home", str(home.hub), "--listen", f"{HOST}:{ports[HUB]}"],
+            [*lepton(), "hub", "serve", "--home", str(home.hub), "--listen", f"{HOST}:{ports[HUB]}", *asked],
             environment,
             f"{HOST}:{ports[HUB]}",
             lambda: accepts(ports[HUB]),
@@ -85,6 +87,18 @@ def describe_services(home: PlatformHome, ports: Mapping[str, int], organisation
     ]
     services.append(_portal(home, ports, organisations, environment, Links(prefect, mlflow)))
     services += [_worker(name, environment, ports[worker_name(name)]) for name in organisations]
+    if METRICS in ports:
+        folders = [text for name in organisations for text in ("--var", str(home.organisation(name) / "var"))]
+        address = f"{HOST}:{ports[METRICS]}"
+        services.append(
+            Service(
+                METRICS,
+                [*lepton(), "org", "metrics", address, *folders],
+                environment,
+                f"http://{address}/metrics",
+                lambda: answers(f"http://{address}/metrics"),
+            )
+        )
     return [
         Service(one.name, one.command, {**one.environment, PROCESS_MARK: one.name}, one.address, one.healthy, one.after)
         for one in services

@@ -62,6 +62,16 @@ class RoundFinished:
 
 
 @dataclass(frozen=True)
+class FilesScored:
+    """An organisation has scored some files of a batch, told under its target. rows: of all files so far."""
+
+    organisation: str
+    files: int
+    of: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something worth a line: a lost worker, rows set aside, a step resumed."""
 
@@ -69,7 +79,7 @@ class Notice:
     message: str
 
 
-Event = StageStarted | StageFinished | RowsRead | RoundFinished | Notice
+Event = StageStarted | StageFinished | RowsRead | RoundFinished | FilesScored | Notice
 Listener = Callable[[Event], None]
 
 _lock = threading.Lock()

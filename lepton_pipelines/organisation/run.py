@@ -57,8 +57,7 @@ from lepton_pipelines.organisation.rows import (
     together,
 )
 from lepton_pipelines.organisation.wire import CountedSums
-from lepton_pipelines.registry.champion import load_champion
-from lepton_pipelines.registry.tracking import Tracking, open_tracking
+from lepton_pipelines.registry.champion import OpenRegistry, open_registry
 from lepton_pipelines.spec.algorithm import Trained
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
 from lepton_pipelines.spec.errors import UserError
@@ -114,7 +113,7 @@ class OrganisationRun:
         self.record = record_of(folder.run_id, self.name)
         self.product: ProductUse | None = None
         self._journal = Journal.of(folder.var, self.name)
-        self._tracking: Future[Tracking] | None = None
+        self._registry: Future[OpenRegistry] | None = None
         self._resources = ExitStack()
 
     @property
@@ -124,9 +123,9 @@ class OrganisationRun:
 
     def champion(self) -> ModelInUse | None:
         """Return the model in use; None if there is none, or we do not publish."""
-        if self._tracking is None:
+        if self._registry is None:
             return None
-        found = load_champion(self._tracking.result(), self.pipeline.model_name)
+        found = self._registry.result().champion(self._notice)
         return None if found is None else ModelInUse(found.version, found.algorithm, found.model)
 
     def ingest(self) -> IngestReport:
@@ -143,8 +142,11 @@ class OrganisationRun:
         if self.publishes:
             # Whether the model can be registered is said before it is trained; MLflow takes seconds to import.
             opening = self._resources.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mlflow"))
-            self._tracking = opening.submit(
-                open_tracking, self.organisation.tracking.mlflow, folder=self.folder.var.absolute()
+            self._registry = opening.submit(
+                open_registry,
+                self.organisation.tracking.mlflow,
+                folder=self.folder.var.absolute(),
+                name=self.pipeline.model_name,
             )
         source = open_source(self.organisation, self.contract)
         self.client = client = self._resources.enter_context(
@@ -198,8 +200,8 @@ class OrganisationRun:
         self.digest = dataset_digest(digest for part in self.rows.ask(_digests) for digest in part)
         algorithm, policy = self.pipeline.training.algorithm, self.organisation.policy
         self.rows.change(ToShard(self.threads) if self.engine else ToHeld(algorithm, policy))
-        if self._tracking is not None:
-            self._tracking.result()
+        if self._registry is not None:
+            self._registry.result()
         # Nobody bins before everybody's rows are accepted, and all work from the same spec.
         agreed = self.pipeline.digest()
         self.sums.sum("agreement/accepted", np.ones(1, np.int64), bound=len(self.pipeline.members), context=agreed)

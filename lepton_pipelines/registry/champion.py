@@ -2,13 +2,14 @@
 
 import hashlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_pipelines.registry.other_models import other_model_file
 from lepton_pipelines.registry.promotion import CHAMPION, holder
 from lepton_pipelines.registry.publishing import ALGORITHM_TAG, MODEL_DIGEST_TAG
-from lepton_pipelines.registry.tracking import Tracking, quiet_logging
+from lepton_pipelines.registry.tracking import Tracking, open_tracking, quiet_logging
 from lepton_pipelines.spec.errors import UserError
 
 MODEL_FILE = "model.ubj"
@@ -26,6 +27,34 @@ class RegisteredModel:
     model: bytes
     digest: str
     algorithm: str = "xgboost"
+
+
+@dataclass(frozen=True)
+class OpenRegistry:
+    """A registry that answered when a run began, and the champion of then. name: of the registered model."""
+
+    tracking: Tracking
+    name: str
+    before: RegisteredModel | None
+
+    def champion(self, notice: Callable[[str], None]) -> RegisteredModel | None:
+        """Return the champion of now; if MLflow is away by now, that of when the run began, and say so to `notice`."""
+        from lepton_pipelines.registry.model_version import store_failures
+
+        try:
+            return load_champion(self.tracking, self.name)
+        except (UserError, *store_failures()):
+            notice("MLflow is away: the model is compared with the champion of when the run began")
+            return self.before
+
+
+def open_registry(uri: str | None, *, folder: Path, name: str) -> OpenRegistry:
+    """Open a run's registry before anything is trained. uri, folder: as `open_tracking` takes them.
+
+    Raises UserError if it does not answer, or if the champion's file cannot be read.
+    """
+    tracking = open_tracking(uri, folder=folder)
+    return OpenRegistry(tracking, name, load_champion(tracking, name))
 
 
 def load_champion(tracking: Tracking, name: str) -> RegisteredModel | None:

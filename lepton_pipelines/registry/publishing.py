@@ -5,11 +5,13 @@ was interrupted is completed. A version counts as published only after it was lo
 input example scored as the model's own bytes score it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lepton_pipelines.registry.signature import InputColumn
 from lepton_pipelines.registry.tracking import Tracking
+from lepton_pipelines.spec.errors import UserError
 
 CHALLENGER = "challenger"
 
@@ -92,6 +94,24 @@ def publish(tracking: Tracking, publication: Publication) -> Published:
     from lepton_pipelines.registry.model_version import publish_version
 
     return publish_version(tracking, publication)
+
+
+@contextmanager
+def delivered_later(tracking: Tracking, run_id: str) -> Iterator[None]:
+    """Say of an MLflow that fails within the block that nothing is lost, and how the rest is delivered.
+
+    Raises UserError in place of what MLflow's client raises.
+    """
+    from lepton_pipelines.registry.model_version import store_failures
+
+    try:
+        yield
+    except store_failures() as problem:
+        told = str(problem).strip().partition("\n")[0].rstrip(".")
+        raise UserError(
+            f"MLflow at {tracking.shown} did not take all of run {run_id}: {told}. What was trained is kept; deliver "
+            f"the rest with: lepton publish {run_id}"
+        ) from problem
 
 
 def attach(tracking: Tracking, published: Published, files: Mapping[str, str | bytes]) -> None:

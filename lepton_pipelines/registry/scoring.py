@@ -30,10 +30,11 @@ StorageOptions = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """A file that was written. address: where. rows: how many. missing: values that were missing in all columns."""
+    """A file that was written. address: where. rows: how many. kept: it had been written before, of the same rows."""
 
     address: str
     rows: int
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,19 @@ def score_batch(
     """
     from functools import partial
 
+    check_algorithm(model)
+    files = list_parquet(source, options)
+    one = partial(score_file, model, columns, source=source, target=target, options=options)
+    return Scored(model.name, model.version, model.digest, tuple(apply(one, files)))
+
+
+def check_algorithm(model: RegisteredModel) -> None:
+    """Refuse a model that is not XGBoost's. Raises UserError that says how it can be asked."""
     if model.algorithm != "xgboost":
         raise UserError(
             f"{model.name} v{model.version} was trained by {model.algorithm}; scoring in batches takes xgboost models. "
             f"Serve it with: mlflow models serve -m models:/{model.name}/{model.version}"
         )
-    files = list_parquet(source, options)
-    one = partial(score_file, model, columns, source=source, target=target, options=options)
-    return Scored(model.name, model.version, model.digest, tuple(apply(one, files)))
 
 
 def score_file(
@@ -119,31 +125,60 @@ def score_file(
     import pyarrow.parquet as pq
     from fsspec.core import url_to_fs
 
-    from lepton_pipelines.registry.model_version import booster_of, categories_of
+    from lepton_pipelines.registry.model_version import booster_of
 
-    booster, categories = booster_of(model.model), categories_of(columns)
     files, path = url_to_fs(file, **(options or {}))
     address = output_address(source, file, target)
-    rows = 0
     with files.open(path, "rb") as stored:
         parquet = pq.ParquetFile(stored)
         check_columns(file, parquet.schema_arrow, columns)
-        with _complete(address, options) as out, ExitStack() as closing:
-            writer = None
-            for piece in _pieces(parquet):
-                scored = _scored(piece, booster, columns, categories, model)
-                if writer is None:
-                    writer = closing.enter_context(pq.ParquetWriter(out, scored.schema))
-                writer.write_table(scored)
-                rows += scored.num_rows
+        names = [column.name for column in columns]
+        pieces = ((table, table.select(names).to_pandas()) for table in _pieces(parquet))
+        rows = write_scored(pieces, booster_of(model.model), columns, model, address, options)
     return ScoredFile(address, rows)
 
 
-def _pieces(parquet: Any) -> "Iterator[pa.RecordBatch | pa.Table]":
+def write_scored(
+    pieces: "Iterable[tuple[pa.Table, pd.DataFrame]]",
+    booster: Any,
+    columns: Sequence[InputColumn],
+    model: RegisteredModel,
+    address: str,
+    options: StorageOptions | None = None,
+    note: Mapping[str, str] | None = None,
+) -> int:
+    """Score rows piece by piece into one parquet file, which is there only when it is complete; return how many.
+
+    pieces: rows as they are kept, and the model's columns of the same rows, at least one piece. note: is kept among
+    the file's metadata.
+    """
+    import pyarrow.parquet as pq
+
+    from lepton_pipelines.registry.model_version import categories_of
+
+    categories = categories_of(columns)
+    kept = {name.encode(): text.encode() for name, text in (note or {}).items()}
+    rows = 0
+    with _complete(address, options) as out, ExitStack() as closing:
+        writer = None
+        for table, features in pieces:
+            scored = add_scores(table, features, booster, columns, categories, model)
+            scored = scored.replace_schema_metadata({**(scored.schema.metadata or {}), **kept})
+            if writer is None:
+                writer = closing.enter_context(pq.ParquetWriter(out, scored.schema))
+            writer.write_table(scored)
+            rows += scored.num_rows
+    return rows
+
+
+def _pieces(parquet: Any) -> "Iterator[pa.Table]":
     """Read a file piece by piece; one without rows gives one piece without rows."""
+    import pyarrow as pa
+
     if parquet.metadata.num_rows == 0:
         yield parquet.schema_arrow.empty_table()
-    yield from parquet.iter_batches(ROWS_A_PIECE)
+    for batch in parquet.iter_batches(ROWS_A_PIECE):
+        yield pa.table(batch)
 
 
 def check_columns(file: str, schema: "pa.Schema", columns: Sequence[InputColumn]) -> None:
@@ -162,29 +197,33 @@ def check_columns(file: str, schema: "pa.Schema", columns: Sequence[InputColumn]
         number = kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind) or kinds.is_null(kind)
         if column.kind != "category" and not number:
             problems.append(f'{file}: column "{column.name}" holds {kind}, the model takes numbers')
-    problems += [
-        f'{file}: column "{name}" would be written over. Rename it.'
-        for name in (PREDICTION, MODEL, VERSION, DIGEST)
-        if name in schema.names
-    ]
+    problems += written_over(file, schema)
     if problems:
         raise UserError(problems)
 
 
-def _scored(
-    piece: "pa.RecordBatch | pa.Table",
+def written_over(file: str, schema: "pa.Schema") -> list[str]:
+    """Say which columns of a file have names that its scored copy needs."""
+    return [
+        f'{file}: column "{name}" would be written over. Rename it.'
+        for name in (PREDICTION, MODEL, VERSION, DIGEST)
+        if name in schema.names
+    ]
+
+
+def add_scores(
+    table: "pa.Table",
+    rows: "pd.DataFrame",
     booster: Any,
     columns: Sequence[InputColumn],
     categories: Mapping[str, Sequence[str]],
     model: RegisteredModel,
 ) -> "pa.Table":
-    """Add prediction, version and digest to some rows."""
+    """Add prediction, version and digest to some rows. rows: the model's columns of them."""
     import pyarrow as pa
 
     from lepton_pipelines.registry.model_version import score
 
-    table = pa.table(piece)
-    rows = table.select([column.name for column in columns]).to_pandas()
     # XGBoost warns of a matrix without rows; a made-up row tells how many outputs there are.
     some = rows if len(rows) else input_example(columns)
     for name in categories:
@@ -224,7 +263,8 @@ def _complete(address: str, options: StorageOptions | None) -> Iterator[Any]:
     # A transaction belongs to a file system object: this one is nobody else's.
     files, path = url_to_fs(address, **(options or {}), skip_instance_cache=True)
     try:
-        files.makedirs(posixpath.dirname(path), exist_ok=True)
+        if "s3" not in files.protocol:  # a store of objects has no folders, and a bucket is its owner's to make
+            files.makedirs(posixpath.dirname(path), exist_ok=True)
         with files.transaction, files.open(path, "wb") as out:
             yield out
     except PermissionError as problem:

@@ -154,6 +154,18 @@ class Contract(SpecModel):
         kept = tuple(c.model_copy(update={"unique": False, "in_key": False}) for c in self.columns if c.name in names)
         return self.model_copy(update={"columns": kept, "derived": (), "key_is_unique": False, "minimum_rows": 1})
 
+    def to_score(self) -> "Contract":
+        """Return what the contract says of rows that are scored: what features are computed from, labels unknown."""
+        needed = set(self.needed_columns)
+        changes = {"unique": False, "in_key": False}
+        unknown = {"role": "ingredient", "required": False, "may_be_unknown": False}
+        kept = tuple(
+            c.model_copy(update=changes | (unknown if c.role == "label" else {}))
+            for c in self.columns
+            if c.name in needed
+        )
+        return self.model_copy(update={"columns": kept, "key_is_unique": False, "minimum_rows": 1})
+
     def column(self, name: str) -> Column:
         """Return a column by its name. Raises UserError with the nearest name if there is none."""
         for column in self.columns:

@@ -1,13 +1,4 @@
-"""Rows and contracts to read them by, and a real object store on loopback."""
-
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
+"""Rows and contracts to read them by."""
 
 import numpy as np
 import pandas as pd
@@ -16,8 +7,6 @@ import pytest
 from lepton_pipelines.spec.contract import parse_contract
 from lepton_pipelines.spec.organisation import Organisation
 from lepton_pipelines.spec.pipeline import KeySplit
-
-ROOT = Path(__file__).parents[2]
 
 
 def _document(*, minimum_rows: int = 1) -> dict:
@@ -107,71 +96,3 @@ def organisation():
 @pytest.fixture
 def split():
     return KeySplit(key="patient_id", train=0.6, valid=0.2, test=0.2)
-
-
-def _server_environment() -> Path:
-    """An environment of its own for moto, whose botocore is another than s3fs's; made once, kept in the checkout."""
-    folder = ROOT / ".venv-moto"
-    server = folder / "bin" / "moto_server"
-    if not server.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
-        subprocess.run(
-            [folder / "bin" / "pip", "install", "--quiet", "moto[server]>=5,<6"],
-            check=True,
-            capture_output=True,
-            timeout=240,
-        )
-    return server
-
-
-@pytest.fixture(scope="session")
-def s3_server():
-    """Endpoint of an S3 server (moto) on a free port of this machine."""
-    try:
-        server = _server_environment()
-    except (subprocess.SubprocessError, OSError) as error:
-        pytest.skip(f"moto_server cannot be installed here: {error}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": os.environ.get("INITIAL_NO_AUTH_ACTION_COUNT", "inf")}
-    process = subprocess.Popen(
-        [server, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    endpoint = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=5):  # noqa: S310 - our own loopback server
-                break
-        except (urllib.error.URLError, OSError):
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                pytest.skip("moto_server did not start")
-            time.sleep(0.05)
-    yield endpoint
-    process.terminate()
-    process.wait(timeout=10)
-
-
-@pytest.fixture
-def bucket(s3_server, monkeypatch):
-    """A fresh bucket, with credentials in the environment: (endpoint, bucket, file system)."""
-    import s3fs
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    # File systems are kept by their arguments, which do not tell the environment's credentials.
-    s3fs.S3FileSystem.clear_instance_cache()
-    filesystem = s3fs.S3FileSystem(
-        endpoint_url=s3_server, client_kwargs={"region_name": "eu-west-1"}, skip_instance_cache=True
-    )
-    name = f"harbour-{time.monotonic_ns()}"
-    filesystem.mkdir(name)
-    yield s3_server, name, filesystem
-    filesystem.rm(name, recursive=True)

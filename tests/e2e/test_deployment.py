@@ -72,7 +72,7 @@ def test_deploying_again_updates_and_does_not_double(deployed, lepton, prefect_s
     found = ask(prefect_server, lambda client: client.read_deployments())
     flows = {flow.id: flow.name for flow in ask(prefect_server, lambda client: client.read_flows())}
     named = [flows[deployment.flow_id] for deployment in found if deployment.name == "breast-cancer"]
-    assert sorted(named) == ["federated-retrain", "promote", "rollback", "watch-drift"]
+    assert sorted(named) == ["federated-retrain", "promote", "rollback", "score-batch", "watch-drift"]
     one = ask(prefect_server, lambda client: client.read_deployment_by_name(NAME))
     assert one.parameters["pipeline"]["training"]["max_depth"] == 3
     assert len(one.schedules) == 1
@@ -142,7 +142,7 @@ def test_the_repositorys_prefect_yaml_deploys_the_example_as_the_command_does(en
     assert found.work_pool_name == "lepton"
     told = Pipeline.model_validate(found.parameters["pipeline"])
     assert told == relative(read_pipeline(ROOT / "examples" / "healthcare" / "pipeline.yaml"))
-    for flow in ("promote", "rollback"):
+    for flow in ("promote", "rollback", "score-batch"):
         assert prefect_api.deployment(f"{flow}/breast-cancer").parameters["model"] == "breast-cancer"
 
 

@@ -15,11 +15,7 @@ import pytest
 from lepton_pipelines.registry.promotion import holder
 from lepton_pipelines.registry.tracking import open_tracking
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),
-    pytest.mark.xfail(strict=False, reason="defect: the champion is asked for with a traceback while MLflow is away"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 LEPTON = Path(sys.executable).with_name("lepton")
 PATIENCE = 300.0

@@ -8,7 +8,8 @@ import pytest
 import xgboost
 
 from lepton_pipelines.registry import model_version
-from lepton_pipelines.registry.publishing import attach, publish
+from lepton_pipelines.registry.promotion import settle
+from lepton_pipelines.registry.publishing import attach, delivered_later, publish
 from lepton_pipelines.registry.signature import InputColumn, input_example, signature_of
 from lepton_pipelines.spec.errors import UserError
 
@@ -139,6 +140,21 @@ def test_a_locked_database_is_named_and_publishing_can_be_done_later(tracking, p
     finally:
         locked.close()
     assert publish(tracking, publication()).version == "1"
+
+
+def test_a_registry_that_locks_up_between_publishing_and_promotion_loses_nothing(tracking, publication):
+    published = publish(tracking, publication())
+    locked = sqlite3.connect(tracking.uri.removeprefix("sqlite:///"))
+    try:
+        locked.execute("BEGIN EXCLUSIVE")
+        with (
+            pytest.raises(UserError, match=r"database is locked.*lepton publish r-1"),
+            delivered_later(tracking, "r-1"),
+        ):
+            settle(tracking, published.registered_model, published.version, [])
+    finally:
+        locked.close()
+    assert settle(tracking, published.registered_model, published.version, []).outcome == "champion"
 
 
 def test_a_deleted_experiment_is_named(tracking, publication):

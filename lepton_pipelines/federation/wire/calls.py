@@ -1,11 +1,12 @@
 """The calls of `federation.proto` for gRPC: how messages are read and written, and which of its settings we use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 
 from lepton_pipelines.federation.wire import federation_pb2 as wire
+from lepton_pipelines.spec.errors import UserError
 
 CHUNK = 1 << 22  # bytes of a vector in one message
 INLINE = 1 << 22  # vectors up to here travel with their statement
@@ -51,3 +52,28 @@ def handlers(service: object) -> grpc.GenericRpcHandler:
             response_serializer=_class_of(method.output_type).SerializeToString,
         )
     return grpc.method_handlers_generic_handler(_SERVICE.full_name, methods)
+
+
+def take_port(server: grpc.Server, address: str, credentials: Any, let_go: Sequence[Callable[[], object]]) -> int:
+    """Have a server listen at an address; return the port.
+
+    Raises UserError if that cannot be had, after calling what gives back everything else that was taken.
+    """
+    try:
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError as error:
+        for each in let_go:
+            each()
+        raise UserError(
+            f"The hub cannot listen at {address}: something else does, or the address is not this machine's. End what "
+            "listens there, or choose another with --listen HOST:PORT."
+        ) from error
+
+
+def kept(work: Callable[[], Any], context: Any) -> Any:
+    """Do what the ledger is asked for; what it refuses is told to the caller."""
+    try:
+        return work()
+    except UserError as error:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        raise
