@@ -41,9 +41,10 @@ class OpenRegistry:
         """Return the champion of now; if MLflow is away by now, that of when the run began, and say so to `notice`."""
         from lepton_pipelines.registry.model_version import store_failures
 
+        away: tuple[type[Exception], ...] = (UserError, *store_failures())
         try:
             return load_champion(self.tracking, self.name)
-        except (UserError, *store_failures()):
+        except away:
             notice("MLflow is away: the model is compared with the champion of when the run began")
             return self.before
 

@@ -72,6 +72,9 @@ def test_a_run_whose_registry_died_is_delivered_later(example, lepton, environme
     address, start = mlflow_server
     example.replace("pipeline.yaml", "comparison: {alone: true, pooled: true}", "comparison: {}")
     example.replace("pipeline.yaml", "rounds: 60", "rounds: 8")
+    example.replace("pipeline.yaml", "gates: {auc: {min: 0.95}", "gates: {auc: {min: 0.5}")
+    example.replace("pipeline.yaml", "worst_organisation: {auc: {min: 0.90}}", "size_mb: {max: 50}")
+    example.replace("pipeline.yaml", "calibration_error: {max: 0.05}", "latency_ms: {max: 10000}")
     server = start()
     settings = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     run = subprocess.Popen(
