@@ -107,7 +107,7 @@ def open_batch(
         else [input_column(column) for column in contract.features]
     )
     # Every row of a batch is scored: what the organisation's own file filters is for training.
-    other = {"url": source, "format": None, "filter": {}, "sql": None, "cache": None}
+    other: dict[str, Any] = {"url": source, "format": None, "filter": {}, "sql": None, "cache": None}
     data = organisation.data.model_copy(update=other)
     own = organisation.model_copy(update={"data": data})
     _outside(own, target)
@@ -227,7 +227,8 @@ def _pieces_by_contract(source: Source, file: File, windows: Windows) -> "Iterat
         if not pieces:
             yield parquet.schema_arrow.empty_table(), features_of({}, contract)
         for piece in pieces:
-            checked = read(source.read(piece), contract, first_row=piece.first_row)
+            frame = source.read(piece)
+            checked = read(frame, contract, numbers=frame.index)
             checked.violations.refuse(contract, organisation=source.organisation, on_violation="refuse")
             values = derive(checked.values, contract, windows.get(piece.index, {}))
             yield parquet.read_row_groups(list(piece.row_groups)), features_of(values, contract)

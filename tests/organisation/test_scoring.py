@@ -123,8 +123,8 @@ def model(tracking, booster):
 
 @pytest.fixture
 def harbour(tmp_path):
-    """An organisation whose own files call the price by another name."""
-    data = {"url": str(tmp_path / "elsewhere"), "columns": {"price": "preis"}}
+    """An organisation whose own files call the price by another name, and that trains on some rows only."""
+    data = {"url": str(tmp_path / "elsewhere"), "columns": {"price": "preis"}, "filter": {"shop": "hill"}}
     return Organisation.model_validate({"organisation": "harbour", "data": data})
 
 
