@@ -4,7 +4,7 @@ A piece is some consecutive row groups of a parquet file, or one CSV file. Only 
 A source is small and picklable: workers get it with their pieces and open the files themselves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -208,6 +208,12 @@ def list_files(name: str, data: Data, filesystem: Any, path: str) -> list[File]:
             infos, base = [info], path.rsplit("/", 1)[0]
         else:
             infos, base = list(filesystem.find(path, detail=True).values()), path.rstrip("/")
+    if kind := _table_format(str(i["name"]) for i in infos):
+        raise UserError(
+            f"{name}: {data.url} is {kind} table: its folder also holds rows that were deleted or replaced, and only "
+            "its log tells which. Write the table's present rows as parquet and name that folder, or read it with "
+            "data.sql."
+        )
     infos = [i for i in infos if i["type"] == "file" and not _hidden(i["name"], base)]
     files = []
     skipped = []
@@ -225,6 +231,19 @@ def list_files(name: str, data: Data, filesystem: Any, path: str) -> list[File]:
             "Set data.format to parquet or csv, or correct data.url."
         )
     raise UserError(f"{name}: no file is at {data.url}. Correct data.url, or put the data there.")
+
+
+def _table_format(paths: Iterable[str]) -> str | None:
+    """Name the kind of table whose log lies among the files: then not every parquet file is part of it."""
+    for path in paths:
+        parts = PurePosixPath(path).parts
+        if "_delta_log" in parts:
+            return "a Delta"
+        if parts[-1].endswith(".metadata.json") and "metadata" in parts:
+            return "an Iceberg"
+        if ".hoodie" in parts:
+            return "a Hudi"
+    return None
 
 
 def _hidden(path: str, base: str) -> bool:

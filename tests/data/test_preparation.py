@@ -1,11 +1,14 @@
 """A piece made ready: split, clean, digested; what is set aside stays at home in a file."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lepton_pipelines.data.lineage import dataset_digest, piece_digest
 from lepton_pipelines.data.preparation import prepare
 from lepton_pipelines.data.sources import open_source
+from lepton_pipelines.data.splits import SETS, assign
+from lepton_pipelines.data.validation import read
 from lepton_pipelines.spec.errors import UserError
 
 
@@ -89,3 +92,16 @@ def test_the_whole_digest_does_not_depend_on_the_order_of_pieces():
     pieces = [b"a" * 32, b"b" * 32, b"c" * 32]
     assert dataset_digest(pieces) == dataset_digest(reversed(pieces))
     assert dataset_digest(pieces) != dataset_digest(pieces[:2])
+
+
+def test_a_category_that_only_held_out_rows_have_keeps_its_code(tmp_path, organisation, contract, split, patients):
+    frame = patients(200)
+    sets = assign(read(frame, contract).values, split, contract)
+    frame["stage"] = np.where(sets == SETS.index("test"), "III", np.where(frame.index % 2, "I", "II"))
+    frame.to_parquet(tmp_path / "p.parquet", index=False)
+    source = open_source(organisation(tmp_path), contract)
+    ready = prepare(source, source.pieces()[0], split)
+    place = contract.feature_names.index("stage")
+    assert set(ready.sets["train"].X[:, place]) == {0.0, 1.0}
+    assert set(ready.sets["test"].X[:, place]) == {2.0}
+    assert ready.violations.problems(contract, organisation="harbour", on_violation="refuse") == []

@@ -177,6 +177,20 @@ class TestRefusals:
     def test_an_empty_folder(self, tmp_path, organisation, contract):
         assert "no file is at" in _refusal(organisation(tmp_path), contract)
 
+    @pytest.mark.parametrize(
+        ("log", "kind"),
+        [
+            ("_delta_log/00000000000000000000.json", "is a Delta table"),
+            ("metadata/v1.metadata.json", "is an Iceberg table"),
+            (".hoodie/hoodie.properties", "is a Hudi table"),
+        ],
+    )
+    def test_a_table_whose_log_says_which_files_count(self, tmp_path, organisation, contract, patients, log, kind):
+        patients().to_parquet(tmp_path / "deleted.parquet")
+        (tmp_path / log).parent.mkdir()
+        (tmp_path / log).write_text("{}")
+        assert kind in _refusal(organisation(tmp_path), contract)
+
     def test_files_of_another_kind(self, tmp_path, organisation, contract):
         (tmp_path / "p.xlsx").write_bytes(b"x")
         assert "found p.xlsx" in _refusal(organisation(tmp_path), contract)
