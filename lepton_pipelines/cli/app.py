@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lepton_pipelines.cli import data, hub, ledger, market, market_algorithms, model, org, portal
+from lepton_pipelines.cli import data, hub, ledger, market, market_algorithms, model, org, pool, portal
 from lepton_pipelines.spec.errors import UserError
 
 app = typer.Typer(
@@ -243,6 +243,7 @@ app.add_typer(org.app)
 app.add_typer(ledger.app)
 market_algorithms.add_to(market.app)
 app.add_typer(market.app)
+app.add_typer(pool.app)
 app.add_typer(model.app, name="model")
 app.add_typer(portal.app)
 

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from lepton_pipelines.ledger.compute_entries import COMPUTE_KINDS
 from lepton_pipelines.ledger.predicate import (
     DISCLOSURE_LIMIT,
     Commitment,
@@ -440,6 +441,6 @@ KINDS: dict[str, type[Predicate]] = {
         GrantAsked, GrantGiven, GrantRefused, GrantRevoked, GrantUsed,
         RunOpened, RunJoined, RunSuspended, RunResumed, RunAborted, RunFinished, TreeFinished,
         ModelPublished, ModelPromoted, ModelRolledBack, ModelOffered, ModelWithdrawn, Evaluation, PolicyRefused,
-        AlgorithmOffered, AlgorithmWithdrawn,
+        AlgorithmOffered, AlgorithmWithdrawn, *COMPUTE_KINDS,
     )
 }  # fmt: skip

@@ -8,8 +8,9 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from lepton_pipelines.ledger import entries
+from lepton_pipelines.ledger import compute_entries, entries
 from lepton_pipelines.ledger.algorithms import Algorithms
+from lepton_pipelines.ledger.compute import Compute
 from lepton_pipelines.ledger.envelope import Envelope
 from lepton_pipelines.ledger.errors import EntryRefused
 from lepton_pipelines.ledger.grants import Grants
@@ -32,6 +33,7 @@ class History:
         self.members = Members(log)
         self.grants = Grants()
         self.algorithms = Algorithms()
+        self.compute = Compute()
         self.runs = Runs()
         self._seen: set[bytes] = set()
 
@@ -122,5 +124,23 @@ class History:
                 self.algorithms.withdraw(predicate)
             case entries.GrantUsed():
                 self.grants.use(predicate, self.runs.members_of(predicate.run))
+            case _:
+                self._apply_to_pool(predicate)
+
+    def _apply_to_pool(self, predicate: Any) -> None:
+        index = self.size
+        match predicate:
+            case compute_entries.ComputeOffered():
+                self.compute.offer(index, predicate)
+            case compute_entries.ComputeWithdrawn():
+                self.compute.withdraw(predicate)
+            case compute_entries.ComputeReserved():
+                self.compute.reserve(index, predicate)
+            case compute_entries.ComputeReleased():
+                self.compute.release(predicate)
+            case compute_entries.WorkAsked():
+                self.compute.ask(predicate)
+            case compute_entries.WorkEnded():
+                self.compute.end(predicate)
             case _:
                 raise EntryRefused(f"the ledger has no rule for {predicate.KIND} entries")

@@ -244,6 +244,7 @@ def _counts(history: History) -> str:
         (len(history.members.by_name), "member"),
         (len(history.grants.products), "data product"),
         (len(history.algorithms.releases), "algorithm"),
+        (len(history.compute.offers), "compute offer"),
         (len(history.runs.by_id), "run"),
         (len(history.runs.versions), "model version"),
     ]

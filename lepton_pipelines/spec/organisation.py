@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from .errors import UserError
@@ -41,6 +41,14 @@ def _bytes(value: Any) -> Any:
 
 Memory = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(gt=0)]
 """Bytes, written as a number or with a unit: 4 GB, 512 MiB."""
+
+
+def memory_of(text: str) -> int:
+    """Read an amount of memory, such as 4 GB, in bytes. Raises UserError."""
+    try:
+        return TypeAdapter(Memory).validate_python(text)
+    except ValidationError as error:
+        raise UserError(f"the memory {error.errors()[0]['msg']}.") from None
 
 
 class Storage(SpecModel):

@@ -62,6 +62,19 @@ FIELDS = {
     "model-withdrawn": {"offer": "north/breast-cancer", "version": 1, "digest": A, "reason": "superseded"},
     "algorithm-offered": {"offer": "north/averaging", "version": "1.0.post1", "wheel": A, "code": B, "card": C},
     "algorithm-withdrawn": {"offer": "north/averaging", "version": "1.0", "wheel": A, "reason": "superseded"},
+    "compute-offered": {
+        "offer": "north/evenings", "version": 1, "cores": 8, "memory": 1 << 35, "accelerators": 1, "accelerator": "A2",
+        "members": ["valley"], "hours": ["mon-fri 18:00-06:00"], "quota": 100, "until": "2999-01-01T00:00:00Z",
+        "terms": A,
+    },
+    "compute-withdrawn": {"offer": "north/evenings", "terms": A, "reason": "moved"},
+    "compute-reserved": {
+        "reservation": "c-1", "offer": "north/evenings", "terms": A, "work": "tuning", "cores": 2, "memory": 1 << 30,
+        "start": "2026-11-25T18:00:00Z", "end": "2026-11-25T20:00:00Z",
+    },
+    "compute-released": {"reservation": "c-1", "reason": "done early"},
+    "work-asked": {"job": "j-1", "reservation": "c-1", "work": "tuning", "document": A},
+    "work-ended": {"job": "j-1", "outcome": "done", "core_seconds": 12.5, "tasks": 9, "result": B},
     "evaluation": {"run": "r-1", "model": A, "rows": 85, "metrics": {"auc": 0.994}, "gates": {"auc": True}},
     "policy-refused": {"run": "r-1", "manifest": A, "clause": "max_depth", "reason": "depth 12, allowed are 8"},
 }  # fmt: skip
