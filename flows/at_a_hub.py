@@ -5,10 +5,15 @@ hub is an invitation, which `lepton org serve` holds against the organisation's 
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.organisation_run import organisation_run
-from lepton_pipelines.evaluation.result import Evaluation
+from flows.organisation_watch import organisation_watch
+from flows.promote import ask_for_approval
+from lepton_pipelines.evaluation.result import DriftReport, Evaluation
+from lepton_pipelines.federation.manifest import Kind
 from lepton_pipelines.federation.proposal import hub_of
 from lepton_pipelines.federation.runs import forget_totals, joined_run
 from lepton_pipelines.identity.organisation_home import OrganisationHome
@@ -25,6 +30,7 @@ from lepton_pipelines.spec.pipeline import Pipeline
 from tasks import outcome as tasks
 
 PART_FILE = "part.json"
+DRIFT_FILE = "drift.json"
 
 
 def retrain_at_hub(pipeline: Pipeline, folder: RunFolder, file: Path | None, home: Path | None) -> Evaluation:
@@ -33,11 +39,7 @@ def retrain_at_hub(pipeline: Pipeline, folder: RunFolder, file: Path | None, hom
     A run that the hub does not know is proposed to the other organisations. One that was begun is gone on with; one
     that was finished is only published and recorded, if that is what is missing.
     """
-    if file is None:
-        raise UserError(
-            f"{pipeline.name}: federation is a hub, where every organisation starts its own part. Name this "
-            "organisation's own file, as in: lepton run pipeline.yaml --organisation north.yaml"
-        )
+    file = _named(pipeline, file)
     own = read_organisation(file)
     name, publishes = own.organisation, own.organisation == pipeline.publisher
     began = time.perf_counter()
@@ -59,7 +61,46 @@ def retrain_at_hub(pipeline: Pipeline, folder: RunFolder, file: Path | None, hom
         alias = "champion" if registered[1].outcome == "champion" else "challenger"
         record_published(keys, hub_of(pipeline).hub, folder.run_id, registered[0], alias)
     seconds = {**part.seconds(), "whole run": time.perf_counter() - began}
-    return tasks.record_at_home(pipeline, part, results, registered, folder, tracking, seconds)
+    evaluation: Evaluation = tasks.record_at_home(pipeline, part, results, registered, folder, tracking, seconds)
+    if registered is not None and registered[1].outcome == "waiting":
+        ask_for_approval(pipeline, registered[1], file, folder.var, keys.folder)
+    return evaluation
+
+
+def watch_at_hub(
+    pipeline: Pipeline, folder: RunFolder, file: Path | None, home: Path | None, worse: float
+) -> DriftReport | None:
+    """Do one organisation's part of a watch for drift; arguments as in `retrain_at_hub` and `organisation_watch`.
+
+    A watch that the hub does not know is proposed to the others. None if rows changed too little to be compared.
+    """
+    file = _named(pipeline, file)
+    own = read_organisation(file)
+    kept = folder.path / DRIFT_FILE
+    if kept.exists():
+        return DriftReport.model_validate_json(kept.read_bytes())
+    folder.create()
+    try:
+        folder.write(SPEC_FILE, pipeline.with_contract_inside().model_dump_json(indent=2))
+        keys = home_of(own, home)
+        with _recorded(pipeline, own, folder, keys, "watch"):
+            report: DriftReport | None = organisation_watch(
+                organisation=own.organisation,
+                run=folder.run_id,
+                pipeline=pipeline,
+                file=file,
+                var=folder.var,
+                share=1,
+                worse=worse,
+            )
+    except UserError:
+        if not folder.of(own.organisation).path.exists():
+            folder.discard()
+        raise
+    if report is not None:
+        folder.write(DRIFT_FILE, report.model_dump_json())
+    forget_totals(folder.run_id, keys)
+    return report
 
 
 def part_path(organisation: str) -> str:
@@ -84,14 +125,7 @@ def home_of(own: Organisation, home: Path | None) -> OrganisationHome:
 def _take_part(
     pipeline: Pipeline, own: Organisation, folder: RunFolder, file: Path, home: OrganisationHome
 ) -> PartReport:
-    def tell(sentence: str) -> None:
-        progress.tell(folder.run_id, progress.Notice(own.organisation, sentence))
-
-    with (
-        joined_run(folder.run_id, home, policy=own.policy, pipeline=pipeline, tell=tell) as sums,
-        recorded_run(sums, home, pipeline, hub_of(pipeline).hub),
-    ):
-        sums.wait_until_ready()
+    with _recorded(pipeline, own, folder, home, "training"):
         part: PartReport = organisation_run(
             organisation=own.organisation,
             run=folder.run_id,
@@ -104,6 +138,32 @@ def _take_part(
     folder.write(part_path(own.organisation), part.model_dump_json())
     forget_totals(folder.run_id, home)
     return part
+
+
+@contextmanager
+def _recorded(
+    pipeline: Pipeline, own: Organisation, folder: RunFolder, home: OrganisationHome, kind: Kind
+) -> Iterator[None]:
+    """Be in a run with everybody else, and in its record, for the length of a block."""
+
+    def tell(sentence: str) -> None:
+        progress.tell(folder.run_id, progress.Notice(own.organisation, sentence))
+
+    with (
+        joined_run(folder.run_id, home, policy=own.policy, pipeline=pipeline, kind=kind, tell=tell) as sums,
+        recorded_run(sums, home, pipeline, hub_of(pipeline).hub),
+    ):
+        sums.wait_until_ready()
+        yield
+
+
+def _named(pipeline: Pipeline, file: Path | None) -> Path:
+    if file is None:
+        raise UserError(
+            f"{pipeline.name}: federation is a hub, where every organisation starts its own part. Name this "
+            "organisation's own file, as in: lepton run pipeline.yaml --organisation north.yaml"
+        )
+    return file
 
 
 def _done_before(folder: RunFolder, name: str) -> PartReport | None:

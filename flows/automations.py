@@ -9,7 +9,7 @@ from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import EventTrigger, Posture
 
 from lepton_pipelines.spec.pipeline import Pipeline
-from tasks.drift import DRIFT_EVENT
+from tasks.drift import DRIFT_EVENT, ORGANISATION_LABEL
 from tasks.events import resource_of
 
 SILENT = timedelta(seconds=120)
@@ -22,22 +22,25 @@ ENDED = {
 ZOMBIES = "lepton: a run without heartbeat has crashed"
 
 
-def install_automations(pipeline: Pipeline, retrain: UUID) -> list[str]:
-    """Install or update the automations of a deployed pipeline; return their names. retrain: its deployment."""
-    made = [retrain_on_drift(pipeline, retrain), mark_zombies()]
+def install_automations(pipeline: Pipeline, retrain: UUID, *, watcher: str | None = None) -> list[str]:
+    """Install or update the automations of a deployed pipeline; return their names.
+
+    retrain: its deployment. watcher: the organisation whose watch is listened to; None: the publisher.
+    """
+    made = [retrain_on_drift(pipeline, retrain, watcher or pipeline.publisher), mark_zombies()]
     for automation in made:
         install(automation)
     return [automation.name for automation in made]
 
 
-def retrain_on_drift(pipeline: Pipeline, retrain: UUID) -> Automation:
-    """Start the pipeline's training when its watch finds drift."""
+def retrain_on_drift(pipeline: Pipeline, retrain: UUID, watcher: str) -> Automation:
+    """Start the pipeline's training when an organisation's watch finds drift."""
     return Automation(
         name=f"lepton: {pipeline.name} trains again on drift",
         description="Set up by lepton deploy; switch it off here if a person shall decide.",
         trigger=EventTrigger(
             expect={DRIFT_EVENT},
-            match={"prefect.resource.id": resource_of(pipeline.name)},
+            match={"prefect.resource.id": resource_of(pipeline.name), ORGANISATION_LABEL: watcher},
             posture=Posture.Reactive,
             threshold=1,
             within=timedelta(0),

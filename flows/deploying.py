@@ -1,4 +1,7 @@
-"""Deployments: a pipeline registered at a Prefect server, to run on its schedule or from the UI's form."""
+"""Deployments: a pipeline registered at a Prefect server, to run on its schedule or from the UI's form.
+
+Those of pipelines at a hub stand in `deploying_at_hub`.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -12,13 +15,11 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.types.entrypoint import EntrypointType
 
-from flows.automations import install, install_automations, mark_zombies
+from flows.automations import install_automations
 from flows.federated_retrain import federated_retrain
-from flows.on_pools import part_name, retrain_on_pools
 from flows.promote import promote, rollback
 from flows.score_batch import score_batch
 from flows.watch_drift import watch_drift
-from lepton_pipelines.spec.organisation import read_organisation
 from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.spec.schedule import Schedule
 
@@ -43,10 +44,10 @@ def deploy(pipeline: Pipeline, *, var: Path, pool: str = POOL, watch: str | None
         name=pipeline.name,
         description=f"Trains {pipeline.model_name} over {', '.join(pipeline.members)} and registers it.",
         parameters={
-            "pipeline": _told(pipeline),
+            "pipeline": told(pipeline),
             "var": str(var.absolute()),
         },
-        schedules=[] if pipeline.schedule is None else [schedule_of(pipeline.schedule)],
+        schedules=schedules_of(pipeline),
         concurrency_limit=ONE_AT_A_TIME,
         tags=[TAG, pipeline.name],
         work_pool_name=pool,
@@ -57,65 +58,6 @@ def deploy(pipeline: Pipeline, *, var: Path, pool: str = POOL, watch: str | None
     for companion in _companions(pipeline, var, pool, watch):
         companion.apply()
     install_automations(pipeline, made)
-    return made
-
-
-def deploy_part(pipeline: Pipeline, organisation: Path, *, home: Path | None, var: Path, pool: str) -> UUID:
-    """Register one organisation's part of a pipeline at a hub, at its own work pool; something else starts it.
-
-    organisation: its own file. home: the folder with its keys; None: as its file says. Returns the deployment's id.
-    """
-    name = read_organisation(organisation).organisation
-    make_pool(pool)
-    deployment: Any = federated_retrain.to_deployment(
-        name=part_name(pipeline.name, name).partition("/")[2],
-        description=f"{name}'s part of {pipeline.name}: started by retrain-on-pools/{pipeline.name}.",
-        parameters={
-            "pipeline": _told(pipeline),
-            "var": str(var.absolute()),
-            "organisation": str(organisation.absolute()),
-            "home": None if home is None else str(home.absolute()),
-        },
-        concurrency_limit=ONE_AT_A_TIME,
-        tags=[TAG, pipeline.name, name],
-        work_pool_name=pool,
-        job_variables=HEARTBEATS,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
-    made: UUID = deployment.apply()
-    scoring: Any = score_batch.to_deployment(
-        name=part_name(pipeline.name, name).partition("/")[2],
-        description=f"Scores {name}'s files with a version of {pipeline.model_name} in its MLflow.",
-        parameters={
-            "model": pipeline.model_name,
-            "organisation": str(organisation.absolute()),
-            "var": str(var.absolute()),
-        },
-        tags=[TAG, pipeline.name, name],
-        work_pool_name=pool,
-        job_variables=HEARTBEATS,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
-    scoring.apply()
-    return made
-
-
-def deploy_starter(pipeline: Pipeline, *, pool: str) -> UUID:
-    """Register what starts the parts of a pipeline at a hub, on its schedule. Returns the deployment's id."""
-    make_pool(pool)
-    deployment: Any = retrain_on_pools.to_deployment(
-        name=pipeline.name,
-        description=f"Trains {pipeline.model_name}: starts each part at its pool ({', '.join(pipeline.members)}).",
-        parameters={"pipeline": _told(pipeline)},
-        schedules=[] if pipeline.schedule is None else [schedule_of(pipeline.schedule)],
-        concurrency_limit=ONE_AT_A_TIME,
-        tags=[TAG, pipeline.name],
-        work_pool_name=pool,
-        job_variables=HEARTBEATS,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
-    made: UUID = deployment.apply()
-    install(mark_zombies())
     return made
 
 
@@ -135,7 +77,28 @@ def _companions(pipeline: Pipeline, var: Path, pool: str, watch: str | None) -> 
         "job_variables": HEARTBEATS,
         "entrypoint_type": EntrypointType.MODULE_PATH,
     }
-    zone = "UTC" if pipeline.schedule is None else pipeline.schedule.timezone
+    return [
+        *decisions(pipeline, where, settings),
+        score_batch.to_deployment(
+            description=f"Scores files with {pipeline.model_name}: say in the form which, and where to.",
+            parameters=where,
+            **settings,
+        ),
+        watch_drift.to_deployment(
+            description=f"Compares the rows with what the champion of {pipeline.model_name} was trained on.",
+            parameters={"pipeline": told(pipeline), "var": str(var.absolute())},
+            schedules=watch_schedules(pipeline, watch),
+            concurrency_limit=ONE_AT_A_TIME,
+            **settings,
+        ),
+    ]
+
+
+def decisions(pipeline: Pipeline, where: dict[str, Any], settings: dict[str, Any]) -> list[Any]:
+    """Return the deployments by which a person decides: a form that asks, a button that goes back.
+
+    where: the flows' parameters. settings: of all deployments of a pipeline.
+    """
     return [
         promote.to_deployment(
             description=f"Asks a person whether a version of {pipeline.model_name} becomes champion.",
@@ -147,22 +110,11 @@ def _companions(pipeline: Pipeline, var: Path, pool: str, watch: str | None) -> 
             parameters=where,
             **settings,
         ),
-        score_batch.to_deployment(
-            description=f"Scores files with {pipeline.model_name}: say in the form which, and where to.",
-            parameters=where,
-            **settings,
-        ),
-        watch_drift.to_deployment(
-            description=f"Compares the rows with what the champion of {pipeline.model_name} was trained on.",
-            parameters={"pipeline": _told(pipeline), "var": str(var.absolute())},
-            schedules=[] if watch is None else [CronSchedule(cron=watch, timezone=zone)],
-            concurrency_limit=ONE_AT_A_TIME,
-            **settings,
-        ),
     ]
 
 
-def _told(pipeline: Pipeline) -> dict[str, Any]:
+def told(pipeline: Pipeline) -> dict[str, Any]:
+    """Return a pipeline as a deployment's parameter, which becomes the run form's defaults."""
     return pipeline.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
@@ -173,6 +125,17 @@ def make_pool(name: str) -> None:
             client.create_work_pool(WorkPoolCreate(name=name, type="process", description="Lepton's flows"))
         except ObjectAlreadyExists:
             return
+
+
+def schedules_of(pipeline: Pipeline) -> list[CronSchedule | IntervalSchedule]:
+    """Return when a pipeline trains; nothing if only by hand."""
+    return [] if pipeline.schedule is None else [schedule_of(pipeline.schedule)]
+
+
+def watch_schedules(pipeline: Pipeline, watch: str | None) -> list[CronSchedule]:
+    """Return when its rows are watched, in the time zone of its schedule. watch: cron line; None: only by hand."""
+    zone = "UTC" if pipeline.schedule is None else pipeline.schedule.timezone
+    return [] if watch is None else [CronSchedule(cron=watch, timezone=zone)]
 
 
 def schedule_of(schedule: Schedule) -> CronSchedule | IntervalSchedule:

@@ -1,7 +1,6 @@
 """The whole pipeline: every organisation's part at the same time, then gates, publication and the record."""
 
 import os
-import secrets
 import time
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,8 @@ from flows.at_a_hub import part_path, retrain_at_hub
 from flows.in_step import all_in_step
 from flows.organisation_run import organisation_run
 from flows.promote import ask_for_approval
+from flows.run_ids import run_to_work_on
+from flows.stopping import end_children, stopped_in_time
 from lepton_pipelines.evaluation.result import Evaluation
 from lepton_pipelines.monitoring.json_log import VARIABLE, also_log_json
 from lepton_pipelines.organisation.algorithms import model_file
@@ -28,20 +29,19 @@ from tasks import outcome as tasks
 from tasks.events import told_run
 
 
-def new_run_id() -> str:
-    """Name a run by when it began, and by Prefect's run where there is one: a retried flow goes on with its run."""
-    prefect_id = flow_run.get_id()
-    began = flow_run.get_scheduled_start_time() if prefect_id else datetime.now().astimezone()
-    return f"{began:%Y%m%d-%H%M%S}-{str(prefect_id)[:4] if prefect_id else secrets.token_hex(2)}"
-
-
 def _run_name() -> str:
     pipeline = flow_run.get_parameters()["pipeline"]
     name = pipeline["name"] if isinstance(pipeline, dict) else pipeline.name
     return f"{name} · {datetime.now().astimezone():%Y-%m-%d %H:%M}"
 
 
-@flow(name="federated-retrain", flow_run_name=_run_name, persist_result=False)
+@flow(
+    name="federated-retrain",
+    flow_run_name=_run_name,
+    persist_result=False,
+    on_cancellation=[end_children],
+    on_crashed=[end_children],
+)
 def federated_retrain(
     pipeline: Pipeline,
     var: Path = Path("var"),
@@ -58,11 +58,11 @@ def federated_retrain(
         organisation: With a hub, this organisation's own file; the others run their parts themselves.
         home: With a hub, the folder with this organisation's keys; empty for the one in its file, or ./organisation.
     """
-    folder = RunFolder(var, run or new_run_id())
+    folder = RunFolder(var, run_to_work_on(run))
     check_spec(pipeline)
     check_writable(var)
     also_log_json(os.environ.get(VARIABLE))
-    with told_run(pipeline.name, folder.run_id, pipeline.members) as told:
+    with stopped_in_time(), told_run(pipeline.name, folder.run_id, pipeline.members) as told:
         if pipeline.federation != "in-process":
             told.append(retrain_at_hub(pipeline, folder, organisation, home))
         else:
@@ -72,10 +72,9 @@ def federated_retrain(
 
 def _retrain_here(pipeline: Pipeline, folder: RunFolder) -> Evaluation:
     """Do every organisation's part in this process, then what the publisher does."""
-    var = folder.var
     organisations = pipeline.read_organisations()
     publisher = organisations[pipeline.publisher]
-    tracking = open_tracking(publisher.tracking.mlflow, folder=var.absolute())
+    tracking = open_tracking(publisher.tracking.mlflow, folder=folder.var.absolute())
     began = time.perf_counter()
     folder.create()
     try:
@@ -92,9 +91,11 @@ def _retrain_here(pipeline: Pipeline, folder: RunFolder) -> Evaluation:
     results = tasks.gates(pipeline, parts[0], model)
     published, decision = tasks.publish(pipeline, parts, model, results, tracking, publisher.tracking.experiment)
     seconds = {**parts[0].seconds(), "whole run": time.perf_counter() - began}
-    evaluation = tasks.record(pipeline, parts, model, results, published, decision, folder, tracking, seconds)
+    evaluation: Evaluation = tasks.record(
+        pipeline, parts, model, results, published, decision, folder, tracking, seconds
+    )
     if decision.outcome == "waiting":
-        ask_for_approval(pipeline, decision, _files(pipeline)[pipeline.publisher], var)
+        ask_for_approval(pipeline, decision, _files(pipeline)[pipeline.publisher], folder.var)
     return evaluation
 
 

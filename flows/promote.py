@@ -30,7 +30,9 @@ class Approval(RunInput):
 
 
 @flow(name="promote", flow_run_name="{model} v{version}", persist_result=True, result_serializer="json")
-def promote(model: str, version: PositiveInt, organisation: Path, var: Path = Path("var")) -> str:
+def promote(
+    model: str, version: PositiveInt, organisation: Path, var: Path = Path("var"), home: Path | None = None
+) -> str:
     """Show a challenger beside the champion, wait until a person has decided, and record what and why.
 
     Args:
@@ -38,6 +40,7 @@ def promote(model: str, version: PositiveInt, organisation: Path, var: Path = Pa
         version: The challenger's number.
         organisation: File of the organisation that registers the model; says where its MLflow is.
         var: Where runs, models and records are kept.
+        home: With a hub, the folder with this organisation's keys: its ledger is told.
     """
     tracking = tracking_of(organisation, var)
     number = str(version)
@@ -46,7 +49,7 @@ def promote(model: str, version: PositiveInt, organisation: Path, var: Path = Pa
     told = suspend_flow_run(wait_for_input=form, key="approval", timeout=WAITS_DAYS * 86400)
     if told.decision == "promote":
         decision = tasks.promote(tracking, model, number, told.reason, told.by)
-        tasks.record_decision(var, decision)
+        tasks.record_decision(var, decision, home)
         return decision.sentence
     return tasks.refuse(tracking, model, number, told.reason, told.by).sentence
 
@@ -56,6 +59,7 @@ def rollback(
     model: str,
     organisation: Path,
     var: Path = Path("var"),
+    home: Path | None = None,
     reason: str = "asked for on Prefect's page",
     by: str = "whoever may start runs in Prefect",
 ) -> Decision:
@@ -65,15 +69,18 @@ def rollback(
         model: The registered model.
         organisation: File of the organisation that registers the model; says where its MLflow is.
         var: Where runs, models and records are kept.
+        home: With a hub, the folder with this organisation's keys: its ledger is told.
         reason: Why; kept with both versions.
         by: Who decides; kept with both versions.
     """
     decision = tasks.roll_back(tracking_of(organisation, var), model, reason, by)
-    tasks.record_decision(var, decision)
+    tasks.record_decision(var, decision, home)
     return decision
 
 
-def ask_for_approval(pipeline: Pipeline, decision: Decision, organisation: Path, var: Path) -> None:
+def ask_for_approval(
+    pipeline: Pipeline, decision: Decision, organisation: Path, var: Path, home: Path | None = None
+) -> None:
     """Start the deployed promotion of a challenger that waits for a person; without a deployment, say what to do.
 
     Asked again about the same version, as a retried run does, Prefect gives the run that is there.
@@ -82,8 +89,9 @@ def ask_for_approval(pipeline: Pipeline, decision: Decision, organisation: Path,
     parameters = {
         "model": decision.model,
         "version": int(decision.version),
-        "organisation": str(organisation),
+        "organisation": str(organisation.absolute()),
         "var": str(var.absolute()),
+        "home": None if home is None else str(home.absolute()),
     }
     try:
         asked: Any = run_deployment(

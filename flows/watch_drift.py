@@ -3,20 +3,25 @@
 from datetime import datetime
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.federated_retrain import new_run_id
+from flows.at_a_hub import watch_at_hub
 from flows.in_step import all_in_step
+from flows.organisation_watch import organisation_watch
+from flows.run_ids import new_run_id
+from flows.stopping import end_children, stopped_in_time
 from lepton_pipelines.evaluation.result import DriftReport
-from lepton_pipelines.federation.runs import join
 from lepton_pipelines.organisation.checking import check_spec
 from lepton_pipelines.organisation.folder import RunFolder, check_writable
-from lepton_pipelines.organisation.run import OrganisationRun
 from lepton_pipelines.spec.organisation import read_organisation
 from lepton_pipelines.spec.pipeline import Pipeline
 from tasks import drift as drift_tasks
-from tasks import organisation_part as tasks
+
+
+def new_watch_id() -> str:
+    """Name a watch as a run is named."""
+    return f"{new_run_id()}-drift"
 
 
 def _run_name() -> str:
@@ -25,50 +30,58 @@ def _run_name() -> str:
     return f"{name} drift · {datetime.now().astimezone():%Y-%m-%d %H:%M}"
 
 
-@flow(name="watch-drift", flow_run_name=_run_name, persist_result=False)
-def watch_drift(pipeline: Pipeline, var: Path = Path("var"), worse: float = 0.05) -> DriftReport:
+@flow(
+    name="watch-drift",
+    flow_run_name=_run_name,
+    persist_result=False,
+    on_cancellation=[end_children],
+    on_crashed=[end_children],
+)
+def watch_drift(
+    pipeline: Pipeline,
+    var: Path = Path("var"),
+    worse: float = 0.05,
+    run: str | None = None,
+    organisation: Path | None = None,
+    home: Path | None = None,
+) -> DriftReport | None:
     """Compare every organisation's rows with what the champion was trained on; tell Prefect if they have moved.
 
     Args:
         pipeline: Whose champion is watched, at which organisations.
         var: Where runs, models and records are kept.
         worse: By what share of its value at training the main score may be worse (0.05: AUC 0.80 may fall to 0.76).
+        run: With a hub, take part in this watch; empty for a new one, which the others are invited to.
+        organisation: With a hub, this organisation's own file; the others run their parts themselves.
+        home: With a hub, the folder with this organisation's keys; empty for the one in its file, or ./organisation.
     """
     check_spec(pipeline)
-    organisations = pipeline.read_organisations()
     check_writable(var)
-    run = f"{new_run_id()}-drift"
-    files = dict(pipeline.organisations) if isinstance(pipeline.organisations, dict) else {}
-
-    def start(name: str) -> DriftReport:
-        report: DriftReport = organisation_watch(name, run, pipeline, Path(files[name]), var, len(organisations), worse)
+    watch = run or new_watch_id()
+    report: DriftReport | None
+    with stopped_in_time():
+        if pipeline.federation != "in-process":
+            report = watch_at_hub(pipeline, RunFolder(var, watch), organisation, home, worse)
+        else:
+            report = _in_this_process(pipeline, watch, var, worse)
+        if report is None:
+            get_run_logger().warning("%s: too few rows have changed since an earlier run to be compared", pipeline.name)
+            return None
+        drift_tasks.publish_drift(pipeline, report, _watcher(pipeline, organisation))
         return report
 
-    report = all_in_step(pipeline, run, start)[0]
-    drift_tasks.publish_drift(pipeline, report)
-    return report
+
+def _watcher(pipeline: Pipeline, organisation: Path | None) -> str:
+    return pipeline.publisher if organisation is None else read_organisation(organisation).organisation
 
 
-@flow(name="organisation-watch", flow_run_name="{organisation}", persist_result=False)
-def organisation_watch(
-    organisation: str, run: str, pipeline: Pipeline, file: Path, var: Path, share: int, worse: float
-) -> DriftReport:
-    """Do one organisation's part of watching, in step with the others.
+def _in_this_process(pipeline: Pipeline, watch: str, var: Path, worse: float) -> DriftReport | None:
+    organisations = pipeline.read_organisations()
+    files = dict(pipeline.organisations) if isinstance(pipeline.organisations, dict) else {}
 
-    Args:
-        organisation: Its name.
-        run: The run's id, the same at every organisation.
-        pipeline: The shared spec.
-        file: The organisation's own file.
-        var: Where runs and models are kept.
-        share: How many organisations share this machine's cores.
-        worse: By what share of its value at training the main score may be worse.
-    """
-    with join(run, organisation) as sums:
-        part = OrganisationRun(pipeline, read_organisation(file), sums, RunFolder(var, run), share=share)
-        try:
-            tasks.ingest(part)
-            tasks.validate(part)
-            return drift_tasks.compare_with_training(part, worse)
-        finally:
-            part.close()
+    def start(name: str) -> DriftReport | None:
+        file = Path(files[name])
+        report: DriftReport | None = organisation_watch(name, watch, pipeline, file, var, len(organisations), worse)
+        return report
+
+    return all_in_step(pipeline, watch, start)[0]

@@ -16,6 +16,7 @@ from tasks.events import say
 
 DRIFT_EVENT = "lepton.drift"
 NO_DRIFT_EVENT = "lepton.no-drift"
+ORGANISATION_LABEL = "lepton.organisation"
 
 
 @task(name="remember", task_run_name="remember", cache_policy=NO_CACHE, persist_result=False)
@@ -30,9 +31,18 @@ def compare_with_training(part: OrganisationRun, worse: float) -> DriftReport:
     return drift.watch(part, worse=worse)
 
 
+@task(name="agree to compare", task_run_name="agree to compare", cache_policy=NO_CACHE, persist_result=False)
+def agree_to_compare(part: OrganisationRun) -> bool:
+    """Ask every organisation whether its rows may be compared today, within the limits of disclosure."""
+    return drift.agree_to_compare(part)
+
+
 @task(name="publish drift", task_run_name="publish drift", cache_policy=NO_CACHE, persist_result=False)
-def publish_drift(pipeline: Pipeline, report: DriftReport) -> list[str]:
-    """Show the table and the plot, and tell Prefect by an event; return the reasons to train again."""
+def publish_drift(pipeline: Pipeline, report: DriftReport, organisation: str) -> list[str]:
+    """Show the table and the plot, and tell Prefect by an event; return the reasons to train again.
+
+    organisation: whose watch this was; an automation listens to one of them, also where several share a server.
+    """
     name, reasons = pipeline.name, report.reasons
     lines = [line for line in (report.label, report.scores, *report.columns) if line is not None]
     create_table_artifact(
@@ -46,7 +56,7 @@ def publish_drift(pipeline: Pipeline, report: DriftReport) -> list[str]:
         key=key(name, "drift", "report"),
     )
     payload = {"reasons": reasons, "rows": report.rows_now, "decay": report.decay}
-    say(DRIFT_EVENT if reasons else NO_DRIFT_EVENT, name, payload)
+    say(DRIFT_EVENT if reasons else NO_DRIFT_EVENT, name, payload, {ORGANISATION_LABEL: organisation})
     get_run_logger().info("%s: %s", name, "; ".join(reasons) or "nothing has moved beyond its limit")
     return reasons
 

@@ -4,7 +4,7 @@ An automation may start from any of them. They hold names, counts and what every
 because its words may quote a row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,11 +25,14 @@ def resource_of(pipeline: str) -> str:
     return f"lepton.pipeline.{pipeline}"
 
 
-def say(event: str, pipeline: str, payload: dict[str, Any]) -> None:
-    """Tell Prefect of something that happened to a pipeline, in the flow run that goes on."""
+def say(event: str, pipeline: str, payload: dict[str, Any], labels: Mapping[str, str] | None = None) -> None:
+    """Tell Prefect of something that happened to a pipeline, in the flow run that goes on.
+
+    labels: further ones of the resource, by which automations choose.
+    """
     run = flow_run.get_id()
     related = [{"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.role": "flow-run"}] if run else []
-    resource = {"prefect.resource.id": resource_of(pipeline), "prefect.resource.name": pipeline}
+    resource = {"prefect.resource.id": resource_of(pipeline), "prefect.resource.name": pipeline, **(labels or {})}
     emit_event(event, resource=resource, related=related, payload=payload)
 
 

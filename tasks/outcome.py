@@ -107,5 +107,7 @@ def record_at_home(
     published, decision = registered or (None, None)
     evaluation = assemble(pipeline, part, results, published, decision, seconds, folder)
     report = write_record(folder, evaluation, published, tracking)
+    if published is not None and tracking is not None:
+        attach_reference(folder, part.organisation, published, tracking)
     show_results(evaluation, report, f"registered by {pipeline.publisher}" if published is None else published.address)
     return evaluation

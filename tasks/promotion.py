@@ -8,7 +8,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from lepton_pipelines.organisation import decisions
+from lepton_pipelines.identity.organisation_home import OrganisationHome
+from lepton_pipelines.organisation import decisions, hub_record
 from lepton_pipelines.registry import promotion
 from lepton_pipelines.registry.approval import Candidacy, candidacy
 from lepton_pipelines.registry.promotion import Decision
@@ -54,8 +55,13 @@ def roll_back(tracking: Tracking, model: str, reason: str, by: str) -> Decision:
 
 
 @task(name="record decision", task_run_name="record decision", **PATIENT)
-def record_decision(var: Path, decision: Decision) -> int | None:
-    """Say in the ledger below a working folder which version a person made champion; nothing if none knows it."""
+def record_decision(var: Path, decision: Decision, home: Path | None = None) -> int | None:
+    """Say in the ledger which version a person made champion; nothing if none knows it.
+
+    It is the one below the working folder, or that of the hub that the organisation with its keys at `home` belongs to.
+    """
+    if home is not None:
+        return hub_record.record_decision(OrganisationHome(home), decision)
     return decisions.record_decision(var, decision)
 
 

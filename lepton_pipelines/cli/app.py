@@ -114,11 +114,17 @@ def deploy(
     home: Annotated[
         Path | None, typer.Option(help="With a hub: the folder with this organisation's keys.", show_default=False)
     ] = None,
+    proposes: Annotated[
+        bool,
+        typer.Option(
+            "--proposes", help="With --organisation: it begins runs; the others take part by their lepton org serve."
+        ),
+    ] = False,
 ) -> None:
     """Register a pipeline at a Prefect server: on its schedule, and in the UI."""
     from lepton_pipelines.cli import deploy as command
 
-    command.deploy(spec, var=var, pool=pool, watch=watch, organisation=organisation, home=home)
+    command.deploy(spec, var=var, pool=pool, watch=watch, organisation=organisation, home=home, proposes=proposes)
 
 
 @app.command()
@@ -145,6 +151,10 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the version.", show_de
 By = Annotated[str | None, typer.Option(help="Who decides; unset: the user who runs this.", show_default=False)]
 MlflowAddress = Annotated[
     str | None, typer.Option("--mlflow", help="MLflow's address; unset: MLFLOW_TRACKING_URI, or var/mlflow.")
+]
+Keys = Annotated[
+    Path | None,
+    typer.Option("--home", help="With a hub: the folder with this organisation's keys; its ledger is told."),
 ]
 
 
@@ -175,21 +185,27 @@ def promote(
     by: By = None,
     var: Folder = Path("var"),
     mlflow: MlflowAddress = None,
+    home: Keys = None,
 ) -> None:
     """Make a version of a model champion: a person's decision, whatever the gates said."""
     from lepton_pipelines.cli import promotion as command
 
-    command.promote(model, version, reason=reason, by=by, var=var, mlflow=mlflow)
+    command.promote(model, version, reason=reason, by=by, var=var, mlflow=mlflow, home=home)
 
 
 @app.command()
 def rollback(
-    model: Model, reason: Reason, by: By = None, var: Folder = Path("var"), mlflow: MlflowAddress = None
+    model: Model,
+    reason: Reason,
+    by: By = None,
+    var: Folder = Path("var"),
+    mlflow: MlflowAddress = None,
+    home: Keys = None,
 ) -> None:
     """Make the previous champion of a model champion again."""
     from lepton_pipelines.cli import promotion as command
 
-    command.rollback(model, reason=reason, by=by, var=var, mlflow=mlflow)
+    command.rollback(model, reason=reason, by=by, var=var, mlflow=mlflow, home=home)
 
 
 PlatformFolder = Annotated[Path, typer.Option("--home", help="The platform's folder: state, keys, rows, logs.")]

@@ -75,7 +75,8 @@ def run_at_hub(
     with embedded_api() as log:
         from rich.console import Console
 
-        from flows.federated_retrain import federated_retrain, new_run_id
+        from flows.federated_retrain import federated_retrain
+        from flows.run_ids import new_run_id
         from lepton_pipelines.cli.live import LiveView
         from lepton_pipelines.cli.result import show
         from lepton_pipelines.organisation.progress import listening
@@ -111,6 +112,40 @@ def run_at_hub(
             console.print(f"  registry  {pipeline.publisher} registers the model in its own MLflow", soft_wrap=True)
         model = evaluation.reproduction.model_digest
         console.print(f"  model     {model}, the same bytes at every organisation", soft_wrap=True)
+
+
+def watch_at_hub(
+    pipeline: "Pipeline", *, organisation: Path, home: Path, run_id: str, var: Path, by: str = "run"
+) -> None:
+    """Do this organisation's part of a watch for drift that was proposed, and print what was found."""
+    from lepton_pipelines.cli.embedded import log_to, native_errors_to
+    from lepton_pipelines.cli.run import LOG_FILE, embedded_api
+    from lepton_pipelines.federation.grpc_member import RunSuspended
+    from lepton_pipelines.organisation.folder import RunFolder
+    from lepton_pipelines.sums import SumAborted
+
+    with embedded_api() as log:
+        from flows.watch_drift import watch_drift
+
+        folder = RunFolder(var, run_id)
+        folder.create()
+        Started(organisation, home, by).keep(folder.path)
+        log_to(log)
+        try:
+            with native_errors_to(log):
+                report = watch_drift(pipeline=pipeline, var=var, run=run_id, organisation=organisation, home=home)
+        except RunSuspended as error:
+            typer.secho(str(error), fg=typer.colors.YELLOW, err=True)
+            raise typer.Exit(SUSPENDED_CODE) from None
+        except SumAborted as error:
+            raise UserError(f"run {run_id} was ended: {error}") from error
+        finally:
+            if folder.path.is_dir():
+                folder.write(LOG_FILE, log.read_bytes())
+        if report is None:
+            typer.echo(f"  watch     {run_id}: too few rows have changed since an earlier run to be compared")
+            return
+        typer.echo(f"  watch     {run_id}: {'; '.join(report.reasons) or 'nothing has moved beyond its limit'}")
 
 
 def own_file(pipeline: "Pipeline", spec: Path) -> Path:

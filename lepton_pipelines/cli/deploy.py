@@ -16,11 +16,21 @@ if TYPE_CHECKING:
 NEVER = "never"
 
 
-def deploy(spec: Path, *, var: Path, pool: str, watch: str, organisation: Path | None, home: Path | None) -> None:
+def deploy(
+    spec: Path,
+    *,
+    var: Path,
+    pool: str,
+    watch: str,
+    organisation: Path | None,
+    home: Path | None,
+    proposes: bool = False,
+) -> None:
     """Register the pipeline and say what will happen, and what is still needed for that.
 
     watch: cron line of the watch for drift, or never. organisation, home: with a hub, register this organisation's
-    part, by its own file and the folder with its keys; without, what starts everybody's parts.
+    parts, by its own file and the folder with its keys; without, what starts everybody's parts. proposes: the
+    organisation begins runs by itself, at which the others take part through their agents.
     """
     quieten()
     _check_cron(watch)
@@ -29,43 +39,87 @@ def deploy(spec: Path, *, var: Path, pool: str, watch: str, organisation: Path |
     pipeline = read_pipeline(spec)
     pipeline.read_contract()
     if pipeline.federation != "in-process":
-        _deploy_at_hub(pipeline, organisation, home, var=var, pool=pool)
+        _deploy_at_hub(pipeline, organisation, home, var=var, pool=pool, watch=watch, proposes=proposes)
         return
-    if organisation is not None or home is not None:
+    if organisation is not None or home is not None or proposes:
         raise UserError(
-            f"{spec}: federation is in-process, where --organisation and --home say nothing. Leave them out."
+            f"{spec}: federation is in-process, where --organisation, --home and --proposes say nothing. "
+            "Leave them out."
         )
     pipeline.read_organisations()
     with _server() as flows:
         flows.deploy(pipeline, var=var, pool=pool, watch=None if watch == NEVER else watch)
     typer.echo(f"  deployment  federated-retrain/{pipeline.name}")
     _say_schedule(pipeline)
-    typer.echo(f"  drift       {'only by hand' if watch == NEVER else f'cron {watch}'}: watch-drift/{pipeline.name}")
+    _say_watch(watch, f"watch-drift/{pipeline.name}")
     typer.echo(f"  worker      prefect worker start --pool {pool}")
     typer.echo(f"  run now     prefect deployment run federated-retrain/{pipeline.name}")
 
 
-def _deploy_at_hub(pipeline: "Pipeline", organisation: Path | None, home: Path | None, *, var: Path, pool: str) -> None:
-    """Register one organisation's part at its pool, or what starts all parts."""
-    if organisation is None:
-        with _server() as flows:
-            flows.deploy_starter(pipeline, pool=pool)
-        typer.echo(f"  deployment  retrain-on-pools/{pipeline.name}")
-        _say_schedule(pipeline)
-        typer.echo(
-            f"  parts       {', '.join(pipeline.members)}: each by lepton deploy --organisation, at its own pool"
-        )
-        typer.echo(f"  worker      prefect worker start --pool {pool}")
-        typer.echo(f"  run now     prefect deployment run retrain-on-pools/{pipeline.name}")
+def _deploy_at_hub(
+    pipeline: "Pipeline",
+    organisation: Path | None,
+    home: Path | None,
+    *,
+    var: Path,
+    pool: str,
+    watch: str,
+    proposes: bool,
+) -> None:
+    """Register one organisation's parts at its pool, or what starts all parts."""
+    cron = None if watch == NEVER else watch
+    if organisation is not None:
+        _deploy_part(pipeline, organisation, home, var=var, pool=pool, watch=cron, proposes=proposes)
         return
-    with _server() as flows:
-        flows.deploy_part(pipeline, organisation, home=home, var=var, pool=pool)
-        from flows.on_pools import part_name
+    if proposes:
+        raise UserError("--proposes needs the file of the organisation that begins runs: --organisation north.yaml")
+    with _server():
+        from flows import deploying_at_hub
+
+        deploying_at_hub.deploy_starter(pipeline, pool=pool, watch=cron)
+    typer.echo(f"  deployment  retrain-on-pools/{pipeline.name}")
+    _say_schedule(pipeline)
+    _say_watch(watch, f"watch-on-pools/{pipeline.name}")
+    typer.echo(f"  parts       {', '.join(pipeline.members)}: each by lepton deploy --organisation, at its own pool")
+    typer.echo(f"  worker      prefect worker start --pool {pool}")
+    typer.echo(f"  run now     prefect deployment run retrain-on-pools/{pipeline.name}")
+
+
+def _deploy_part(
+    pipeline: "Pipeline",
+    organisation: Path,
+    home: Path | None,
+    *,
+    var: Path,
+    pool: str,
+    watch: str | None,
+    proposes: bool,
+) -> None:
+    with _server():
+        from flows import deploying_at_hub
+        from flows.on_pools import WATCH, part_name
         from lepton_pipelines.spec.organisation import read_organisation
 
         name = read_organisation(organisation).organisation
-        typer.echo(f"  deployment  {part_name(pipeline.name, name)}")
+        if proposes and deploying_at_hub.has_starter(pipeline):
+            raise UserError(
+                f"This Prefect server starts every part of {pipeline.name} at its pool (retrain-on-pools/"
+                f"{pipeline.name}), and {name} would train a second time by itself. Leave --proposes out, or delete "
+                "that deployment."
+            )
+        files = deploying_at_hub.PartFiles(organisation, home, var)
+        deploying_at_hub.deploy_part(pipeline, files, pool=pool, proposes=proposes, watch=watch)
+    typer.echo(f"  deployment  {part_name(pipeline.name, name)}")
+    if proposes:
+        _say_schedule(pipeline)
+        _say_watch(watch or NEVER, part_name(pipeline.name, name, WATCH))
+    if name == pipeline.publisher:
+        typer.echo(f"  decisions   promote/{pipeline.name} asks a person, rollback/{pipeline.name} goes back")
     typer.echo(f"  worker      prefect worker start --pool {pool}")
+
+
+def _say_watch(watch: str, deployment: str) -> None:
+    typer.echo(f"  drift       {'only by hand' if watch == NEVER else f'cron {watch}'}: {deployment}")
 
 
 def _say_schedule(pipeline: "Pipeline") -> None:

@@ -92,6 +92,7 @@ def trust(
 def propose(
     pipeline: Annotated[Path, typer.Argument(exists=True, help="The shared pipeline file.")],
     run: Annotated[str | None, typer.Option(help="The run's id; drawn if not given.", show_default=False)] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Compare rows for drift instead of training.")] = False,
     home: Home = HOME,
 ) -> None:
     """Invite the pipeline's organisations to a run; this one's part is done by serve, or by `lepton org run`."""
@@ -104,8 +105,9 @@ def propose(
     from lepton_pipelines.spec.pipeline import read_pipeline
 
     mine, spec = OrganisationHome(home), read_pipeline(pipeline)
-    run_id = run or f"{dt.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    propose_to_hub(proposed_manifest(spec, mine, run_id), mine, address=hub_of(spec).hub)
+    run_id = run or f"{dt.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}{'-drift' if watch else ''}"
+    manifest = proposed_manifest(spec, mine, run_id, "watch" if watch else "training")
+    propose_to_hub(manifest, mine, address=hub_of(spec).hub)
     typer.echo(run_id)
 
 
@@ -118,18 +120,22 @@ def run(
     var: Var = Path("var"),
     by: Annotated[str, typer.Option(hidden=True)] = "run",
 ) -> None:
-    """Do this organisation's part of a run that was proposed: check it against the policy, sign it, train."""
-    from lepton_pipelines.cli.at_hub import run_at_hub
+    """Do this organisation's part of a run that was proposed: check it against the policy, sign it, train or watch."""
+    from lepton_pipelines.cli.at_hub import run_at_hub, watch_at_hub
     from lepton_pipelines.cli.embedded import quieten
     from lepton_pipelines.federation.proposal import hub_of
-    from lepton_pipelines.federation.runs import is_known
+    from lepton_pipelines.federation.runs import invitation
     from lepton_pipelines.identity.organisation_home import OrganisationHome
     from lepton_pipelines.spec.pipeline import read_pipeline
 
     quieten()
     spec = read_pipeline(pipeline)
-    if not is_known(run_id, OrganisationHome(home), address=hub_of(spec).hub):
+    manifest = invitation(run_id, OrganisationHome(home), address=hub_of(spec).hub)
+    if manifest is None:
         raise UserError(f"the hub at {hub_of(spec).hub} has no run {run_id} that this organisation is invited to.")
+    if manifest.kind == "watch":
+        watch_at_hub(spec, organisation=organisation, home=home, run_id=run_id, var=var, by=by)
+        return
     run_at_hub(spec, spec=pipeline, organisation=organisation, home=home, run_id=run_id, var=var, by=by)
 
 

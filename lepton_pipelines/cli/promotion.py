@@ -11,18 +11,22 @@ if TYPE_CHECKING:
     from lepton_pipelines.registry.tracking import Tracking
 
 
-def promote(model: str, version: str, *, reason: str, by: str | None, var: Path, mlflow: str | None) -> None:
-    """Make a version champion and say so."""
+def promote(
+    model: str, version: str, *, reason: str, by: str | None, var: Path, mlflow: str | None, home: Path | None
+) -> None:
+    """Make a version champion and say so. home: with a hub, the folder with the organisation's keys."""
     from lepton_pipelines.registry import promotion
 
-    _say(promotion.promote(_tracking(var, mlflow), model, version, reason=reason, by=by or getpass.getuser()), var)
+    decision = promotion.promote(_tracking(var, mlflow), model, version, reason=reason, by=by or getpass.getuser())
+    _say(decision, var, home)
 
 
-def rollback(model: str, *, reason: str, by: str | None, var: Path, mlflow: str | None) -> None:
-    """Make the previous champion champion again and say so."""
+def rollback(model: str, *, reason: str, by: str | None, var: Path, mlflow: str | None, home: Path | None) -> None:
+    """Make the previous champion champion again and say so. home: as in `promote`."""
     from lepton_pipelines.registry import promotion
 
-    _say(promotion.rollback(_tracking(var, mlflow), model, reason=reason, by=by or getpass.getuser()), var)
+    decision = promotion.rollback(_tracking(var, mlflow), model, reason=reason, by=by or getpass.getuser())
+    _say(decision, var, home)
 
 
 def _tracking(var: Path, mlflow: str | None) -> "Tracking":
@@ -31,10 +35,16 @@ def _tracking(var: Path, mlflow: str | None) -> "Tracking":
     return open_tracking(mlflow, folder=var.absolute())
 
 
-def _say(decision: "Decision", var: Path) -> None:
-    from lepton_pipelines.organisation.decisions import record_decision
+def _say(decision: "Decision", var: Path, home: Path | None) -> None:
+    from lepton_pipelines.identity.organisation_home import OrganisationHome
+    from lepton_pipelines.organisation import decisions, hub_record
 
     typer.echo(f"  {decision.model} {decision.sentence}")
-    index = record_decision(var, decision)
+    if home is not None:
+        index = hub_record.record_decision(OrganisationHome(home), decision)
+        if index is not None:
+            typer.echo(f"  ledger      entry {index} of the hub's")
+        return
+    index = decisions.record_decision(var, decision)
     if index is not None:
         typer.echo(f"  ledger      entry {index}, cosigned by all")

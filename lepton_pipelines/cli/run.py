@@ -62,7 +62,8 @@ def run(
     with embedded_api() as log:
         from rich.console import Console
 
-        from flows.federated_retrain import federated_retrain, new_run_id
+        from flows.federated_retrain import federated_retrain
+        from flows.run_ids import new_run_id
         from lepton_pipelines.cli.live import LiveView
         from lepton_pipelines.cli.result import show
         from lepton_pipelines.organisation.folder import RunFolder

@@ -135,7 +135,15 @@ class Serving:
         history = RunHistory(mine.folder)
         try:
             policy = read_organisation(self.organisation).policy
-            accept(manifest, mine, policy=policy, history=history, pipeline=pipeline, connection=connection)
+            accept(
+                manifest,
+                mine,
+                policy=policy,
+                history=history,
+                pipeline=pipeline,
+                kind=manifest.kind,
+                connection=connection,
+            )
         except UserError as error:
             self._leave(one.run, str(error))
             return

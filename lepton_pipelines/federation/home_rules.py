@@ -32,7 +32,7 @@ RUNS_REMEMBERED = 8  # of a product: how many runs' rows are kept to compare wit
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, signed REAL NOT NULL, product TEXT NOT NULL, members TEXT NOT NULL, private INTEGER NOT NULL,
-    people BLOB, rows BLOB
+    people BLOB, rows BLOB, kind TEXT NOT NULL DEFAULT 'training'
 );
 CREATE TABLE IF NOT EXISTS refused (
     run TEXT NOT NULL, at REAL NOT NULL, manifest BLOB NOT NULL, reason TEXT NOT NULL
@@ -58,7 +58,10 @@ class RowDigests:
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A run whose manifest was signed here. rows: digests of its rows; None if they were not told or not kept."""
+    """A run whose manifest was signed here. rows: digests of its rows; None if they were not told or not kept.
+
+    kind: as in the manifest.
+    """
 
     run: str
     signed: float
@@ -66,6 +69,7 @@ class EarlierRun:
     members: frozenset[str]
     private: bool
     rows: RowDigests | None
+    kind: str = "training"
 
 
 class RunHistory:
@@ -77,23 +81,31 @@ class RunHistory:
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(_SCHEMA)
+        columns = {name for _, name, *_ in self._database.execute("PRAGMA table_info(runs)")}
+        if "kind" not in columns:  # written before runs had kinds
+            self._database.execute("ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'training'")
 
     def signed(self, manifest: Manifest, organisation: str, *, now: float | None = None) -> None:
         """Note that the manifest was signed; before it is sent."""
         product = manifest.products.get(organisation, "")
-        values = (manifest.run, now or time.time(), product, json.dumps(manifest.names), int(_is_private(manifest)))
+        members, private = json.dumps(manifest.names), int(_is_private(manifest))
         self._database.execute(
-            "INSERT OR IGNORE INTO runs (run, signed, product, members, private) VALUES (?, ?, ?, ?, ?)", values
+            "INSERT OR IGNORE INTO runs (run, signed, product, members, private, kind) VALUES (?, ?, ?, ?, ?, ?)",
+            (manifest.run, now or time.time(), product, members, private, manifest.kind),
         )
 
     def trained_on(self, run: str, digests: RowDigests) -> None:
-        """Note a run's rows, and forget those of the oldest runs over the same product."""
+        """Note a run's rows, and forget those of the oldest runs of its kind over the same product.
+
+        A daily watch must not make the rows of the last trainings forgotten.
+        """
         told = (np.sort(digests.people).tobytes(), np.sort(digests.rows).tobytes(), run)
         self._database.execute("UPDATE runs SET people = ?, rows = ? WHERE run = ?", told)
         self._database.execute(
             "UPDATE runs SET people = NULL, rows = NULL WHERE rows IS NOT NULL"
-            " AND product = (SELECT product FROM runs WHERE run = ?) AND run NOT IN (SELECT run FROM runs WHERE rows IS"
-            " NOT NULL AND product = (SELECT product FROM runs WHERE run = ?) ORDER BY signed DESC LIMIT ?)",
+            " AND (product, kind) = (SELECT product, kind FROM runs WHERE run = ?) AND run NOT IN (SELECT run FROM runs"
+            " WHERE rows IS NOT NULL AND (product, kind) = (SELECT product, kind FROM runs WHERE run = ?)"
+            " ORDER BY signed DESC LIMIT ?)",
             (run, run, RUNS_REMEMBERED),
         )
 
@@ -108,7 +120,7 @@ class RunHistory:
 
     def runs(self) -> list[EarlierRun]:
         """Return the runs that were signed for, oldest first."""
-        told = "SELECT run, signed, product, members, private, people, rows FROM runs ORDER BY signed"
+        told = "SELECT run, signed, product, members, private, people, rows, kind FROM runs ORDER BY signed"
         return [
             EarlierRun(
                 run,
@@ -117,8 +129,9 @@ class RunHistory:
                 frozenset(json.loads(members)),
                 bool(private),
                 None if rows is None else RowDigests(np.frombuffer(people, np.uint64), np.frombuffer(rows, np.uint64)),
+                kind,
             )
-            for run, signed, product, members, private, people, rows in self._database.execute(told)
+            for run, signed, product, members, private, people, rows, kind in self._database.execute(told)
         ]
 
     def close(self) -> None:
@@ -184,6 +197,36 @@ class RowGuard:
             history.trained_on(self.manifest.run, digests)
 
 
+@dataclass(frozen=True)
+class WatchGuard(RowGuard):
+    """What a watch asks: rows that differ by a few are no error there, they are compared another day.
+
+    seen: why not, or nothing, and the rows' digests, which are noted once it is certain that they go into sums.
+    """
+
+    seen: list[tuple[str | None, RowDigests]] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def like(cls, guard: RowGuard) -> "WatchGuard":
+        """Return the guard of a watch for what another guards."""
+        return cls(guard.home, guard.manifest, guard.organisation, guard.salt)
+
+    def check(self, digests: RowDigests) -> None:
+        """Find out whether the rows may be compared; nothing is noted yet."""
+        with closing(RunHistory(self.home)) as history:
+            self.seen[:] = [(few_changes(self.manifest, self.organisation, digests, history), digests)]
+
+    @property
+    def reason(self) -> str | None:
+        """Why the rows that were seen may not be compared today; None if they may."""
+        return self.seen[-1][0]
+
+    def note(self) -> None:
+        """Note the rows that were seen: they go into sums now."""
+        with closing(RunHistory(self.home)) as history:
+            history.trained_on(self.manifest.run, self.seen[-1][1])
+
+
 def check_rows(
     manifest: Manifest, organisation: str, digests: RowDigests, history: RunHistory, *, limit: int | None = None
 ) -> None:
@@ -191,22 +234,32 @@ def check_rows(
 
     limit: fewest rows, and people, that have to differ. Raises UserError that says how many do.
     """
+    found = few_changes(manifest, organisation, digests, history, limit=limit)
+    if found is not None:
+        reason = f"{organisation} refuses run {manifest.run}: {found}"
+        history.refused(manifest, reason)
+        raise UserError(reason)
+
+
+def few_changes(
+    manifest: Manifest, organisation: str, digests: RowDigests, history: RunHistory, *, limit: int | None = None
+) -> str | None:
+    """Say from which earlier run's rows these differ by a few only; None if there is no such run."""
     least = DISCLOSURE_LIMIT if limit is None else limit
     product = manifest.products.get(organisation, "")
     if _is_private(manifest) or not product:
-        return
+        return None
     for one in reversed(history.runs()):
         if one.run == manifest.run or one.product != product or one.rows is None or one.private:
             continue
         changed = digests.changed_since(one.rows)
         if 0 < changed < least:
-            reason = (
-                f"{organisation} refuses run {manifest.run}: data product {product} differs by {changed} rows from the "
-                f"one of run {one.run}, fewer than {least}: the two models together would tell about those rows. Wait "
-                "until more rows have changed, or train with privacy."
+            return (
+                f"data product {product} differs by {changed} rows from the one of run {one.run}, fewer than {least}: "
+                "the two runs together would tell about those rows. Wait until more rows have changed, or train with "
+                "privacy."
             )
-            history.refused(manifest, reason)
-            raise UserError(reason)
+    return None
 
 
 def _changed(now: NDArray[np.uint64], then: NDArray[np.uint64]) -> int:
@@ -256,8 +309,8 @@ def _against_policy(
             continue
         if not isinstance(asked, int) or isinstance(asked, bool) or asked > limit or asked < 1:
             reasons.append(f"it asks for {name} {asked}, the policy allows up to {limit}")
-    recent = [one for one in earlier if now - one.signed < _WEEK]
-    if policy.runs_per_week is not None and len(recent) >= policy.runs_per_week:
+    recent = [one for one in earlier if now - one.signed < _WEEK and one.kind == "training"]
+    if manifest.kind == "training" and policy.runs_per_week is not None and len(recent) >= policy.runs_per_week:
         reasons.append(
             f"{len(recent)} runs were signed within seven days, policy.runs_per_week is {policy.runs_per_week}"
         )

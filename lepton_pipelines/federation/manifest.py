@@ -18,6 +18,9 @@ PROTOCOLS = (1, 1)  # oldest and newest version of the protocol that this code s
 MANIFEST_VERSION = 1
 LARGEST_MANIFEST = 1 << 20
 
+Kind = Literal["training", "watch"]
+"""What a run is for: a model, or a comparison of the rows as they are now with those that the champion saw."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -63,6 +66,7 @@ class Manifest(_Strict):
     version: Literal[1] = 1
     protocol: int = Field(default=1, ge=1)
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    kind: Kind = "training"
     pipeline: str = Field(default="", max_length=200)
     hub: Hex32
     members: tuple[Member, ...]

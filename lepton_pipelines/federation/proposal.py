@@ -4,7 +4,7 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from lepton_pipelines.federation.manifest import Manifest, Member
+from lepton_pipelines.federation.manifest import Kind, Manifest, Member
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import Hub, Pipeline
 from lepton_pipelines.spec.training import Training
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from lepton_pipelines.identity.organisation_home import OrganisationHome
 
 
-def proposed_manifest(pipeline: Pipeline, home: "OrganisationHome", run: str) -> Manifest:
-    """Say what every member is to sign: the pipeline, and the keys that were compared at this home.
+def proposed_manifest(pipeline: Pipeline, home: "OrganisationHome", run: str, kind: Kind = "training") -> Manifest:
+    """Say what every member is to sign: the pipeline, what is done with it, and the keys that were compared here.
 
     Raises UserError, naming every organisation whose key was not compared here yet, or if the pipeline names no hub.
     """
@@ -33,6 +33,7 @@ def proposed_manifest(pipeline: Pipeline, home: "OrganisationHome", run: str) ->
         )
     return Manifest(
         run=run,
+        kind=kind,
         pipeline=pipeline.name,
         hub=home.admission().hub_key,
         members=tuple(
@@ -71,9 +72,14 @@ def limited(pipeline: Pipeline) -> dict[str, int | str | bool]:
     return {"max_depth": depth, "rounds": training.rounds, "max_bin": bins}
 
 
-def differences(manifest: Manifest, pipeline: Pipeline, organisation: str) -> list[str]:
-    """Say in what a manifest is not that of this organisation's own copy of the pipeline; empty if it is."""
+def differences(manifest: Manifest, pipeline: Pipeline, organisation: str, kind: Kind = "training") -> list[str]:
+    """Say in what a manifest is not that of this organisation's own copy of the pipeline; empty if it is.
+
+    kind: what is to be done here.
+    """
     found = []
+    if manifest.kind != kind:
+        found.append(f"it is a {manifest.kind}, not a {kind}")
     if manifest.spec != pipeline.digest().hex():
         found.append("its specification is not the one that stands here: compare the two pipeline files")
     if manifest.contract != pipeline.read_contract().agreement().hex():

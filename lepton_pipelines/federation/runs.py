@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lepton_pipelines.federation.grpc_member import HubSums
     from lepton_pipelines.federation.home_rules import RunHistory
     from lepton_pipelines.federation.hub_connection import HubConnection
-    from lepton_pipelines.federation.manifest import Manifest
+    from lepton_pipelines.federation.manifest import Kind, Manifest
     from lepton_pipelines.identity.organisation_home import OrganisationHome
     from lepton_pipelines.spec.organisation import Policy
     from lepton_pipelines.spec.pipeline import Pipeline
@@ -93,11 +93,12 @@ def joined_run(
     *,
     policy: "Policy",
     pipeline: "Pipeline",
+    kind: "Kind" = "training",
     tell: Callable[[str], None] | None = None,
 ) -> Iterator["HubSums"]:
     """Be in a run at a hub for the length of a block, where `join` finds it; one that is new to the hub is proposed.
 
-    tell: is told in a sentence whom the run waits for.
+    kind: what is done there; a run of another kind is refused. tell: is told in a sentence whom the run waits for.
     Raises UserError if the organisation's own rules or the hub refuse it, or if another process is in it already.
     """
     from lepton_pipelines.federation.home_rules import RunHistory
@@ -106,16 +107,16 @@ def joined_run(
     with only_process(run_id, home):
         address = hub_of(pipeline).hub
         if not is_known(run_id, home, address=address):
-            proposed = proposed_manifest(pipeline, home, run_id)
+            proposed = proposed_manifest(pipeline, home, run_id, kind)
             with closing(RunHistory(home.folder)) as history:  # nobody is invited to what this home itself refuses
-                accept(proposed, home, policy=policy, history=history, pipeline=pipeline)
+                accept(proposed, home, policy=policy, history=history, pipeline=pipeline, kind=kind)
             try:
                 propose(proposed, home, address=address)
             except UserError:
                 # Another member, started at the same moment, was first: its manifest is checked like an invitation.
                 if not is_known(run_id, home, address=address):
                     raise
-        with connect(run_id, home, policy=policy, address=address, pipeline=pipeline, tell=tell) as sums:
+        with connect(run_id, home, policy=policy, address=address, pipeline=pipeline, kind=kind, tell=tell) as sums:
             key = (run_id, home.organisation)
             with _lock:
                 _at_hubs[key] = sums
@@ -169,13 +170,14 @@ def connect(
     policy: "Policy",
     address: str | None = None,
     pipeline: "Pipeline | None" = None,
+    kind: "Kind" = "training",
     tell: Callable[[str], None] | None = None,
 ) -> "HubSums":
     """Join a run at the hub: check its manifest against this organisation's own rules, sign it, and return its sums.
 
     home: the organisation's folder with its keys and the hub's admission. policy: what it lets happen with its rows.
     address: where the hub is dialled, if not where its admission says. pipeline: the organisation's own copy; a
-    manifest for another one is refused. tell: is told in a sentence whom the run waits for.
+    manifest for another one, or another kind of run, is refused. tell: is told in a sentence whom the run waits for.
     Raises UserError if the rules refuse it (the other members are told) or if there is no such run. The sums are to be
     closed; use them as a context manager, so that an error here is told to the other members.
     """
@@ -192,7 +194,7 @@ def connect(
         connection.hello(version("lepton-pipelines"))
         manifest = manifest_of(connection, run_id)
         with closing(RunHistory(home.folder)) as history:
-            accept(manifest, home, policy=policy, history=history, pipeline=pipeline, connection=connection)
+            accept(manifest, home, policy=policy, history=history, pipeline=pipeline, kind=kind, connection=connection)
             history.signed(manifest, name)
         connection.patience = float(manifest.grace_seconds)
         guard = RowGuard.of(home.folder, manifest, name)
@@ -212,9 +214,12 @@ def accept(
     policy: "Policy",
     history: "RunHistory",
     pipeline: "Pipeline | None",
+    kind: "Kind" = "training",
     connection: "HubConnection | None" = None,
 ) -> None:
     """Check an invitation against the organisation's own rules. connection: where one that they refuse is declined.
+
+    kind: what is to be done here.
 
     Raises UserError with every reason, which is noted at home and, with a connection, told to the other members.
     """
@@ -233,7 +238,7 @@ def accept(
             history=history,
             further=()
             if pipeline is None
-            else (*differences(manifest, pipeline, name), *code_refusals(policy, pipeline.training.algorithm)),
+            else (*differences(manifest, pipeline, name, kind), *code_refusals(policy, pipeline.training.algorithm)),
         )
     except UserError as error:
         if connection is not None and manifest.keys.get(name) == signer.public:
@@ -259,6 +264,18 @@ def is_known(run_id: str, home: "OrganisationHome", *, address: str | None = Non
     connection = HubConnection(home.credentials(), address=address, patience=PATIENCE)
     try:
         return any(one.run == run_id for one in connection.runs())
+    finally:
+        connection.close()
+
+
+def invitation(run_id: str, home: "OrganisationHome", *, address: str | None = None) -> "Manifest | None":
+    """Return the manifest of a run that this organisation is a member of; None if the hub has none of this id."""
+    from lepton_pipelines.federation.hub_connection import HubConnection
+
+    connection = HubConnection(home.credentials(), address=address, patience=PATIENCE)
+    try:
+        known = any(one.run == run_id for one in connection.runs())
+        return manifest_of(connection, run_id) if known else None
     finally:
         connection.close()
 

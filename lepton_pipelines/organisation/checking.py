@@ -39,8 +39,13 @@ def check_spec(pipeline: Pipeline) -> None:
         )
 
 
-def check_allowed(pipeline: Pipeline, organisation: Organisation, var: Path, run_id: str) -> None:
-    """Refuse a run that the organisation's policy does not allow. Raises UserError with every reason."""
+def check_allowed(
+    pipeline: Pipeline, organisation: Organisation, var: Path, run_id: str, *, trains: bool = True
+) -> None:
+    """Refuse a run that the organisation's policy does not allow. Raises UserError with every reason.
+
+    trains: whether it counts among the runs that the policy allows a week.
+    """
     training = pipeline.training
     check_policy(
         organisation,
@@ -54,7 +59,8 @@ def check_allowed(pipeline: Pipeline, organisation: Organisation, var: Path, run
         raise UserError(
             [f"{name}: {each}. Change the pipeline, or ask {name} to change its policy." for each in problems]
         )
-    Journal.of(var, name).check(organisation, run_id)
+    if trains:
+        Journal.of(var, name).check(organisation, run_id)
 
 
 def check_product(pipeline: Pipeline, organisation: Organisation, var: Path, run_id: str) -> ProductUse | None:

@@ -8,6 +8,7 @@ from lepton_pipelines.ledger import entries
 from lepton_pipelines.ledger.predicate import digest_of
 from lepton_pipelines.ledger.run_ledger import RunLedger
 from lepton_pipelines.organisation.folder import RunFolder
+from lepton_pipelines.organisation.hub_record import DECIDED_BY_A_PERSON
 from lepton_pipelines.organisation.market_place import history_below
 from lepton_pipelines.organisation.outcome import code_version
 from lepton_pipelines.organisation.recording import admit, manifest_of, open_ledger
@@ -16,8 +17,6 @@ from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import Pipeline
 
 _CLAUSE = re.compile(r"^(?P<who>[A-Za-z0-9][A-Za-z0-9._-]*): policy\.(?P<clause>\w+)")
-# Who decided and why stands with the version in the registry: a person's words do not belong in a log for ever.
-_REASON = "decided by a person; the reason stands with the version in the registry"
 
 
 def record_decision(var: Path, decision: Decision) -> int | None:
@@ -40,7 +39,7 @@ def record_decision(var: Path, decision: Decision) -> int | None:
             ledger = RunLedger(sequencer, replicas, signers)
             author = known.published.author.organisation
             if before is not None and before > version:
-                rolled = {**told, "before": before, "reason": _REASON}
+                rolled = {**told, "before": before, "reason": DECIDED_BY_A_PERSON}
                 index = ledger.record(entries.ModelRolledBack, by=author, **rolled)
             else:
                 index = ledger.record(entries.ModelPromoted, by=author, **told)

@@ -26,6 +26,7 @@ from lepton_pipelines.evaluation.drift import (
 )
 from lepton_pipelines.evaluation.result import DriftLine, DriftReport, RegressionFigures, Scores
 from lepton_pipelines.evaluation.score_histogram import task_of
+from lepton_pipelines.federation.home_rules import WatchGuard
 from lepton_pipelines.organisation.evaluating import Contender, Evaluating, class_names, shared_champion
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.rows import CountScores
@@ -162,6 +163,20 @@ def attach_reference(folder: RunFolder, publisher: str, published: Published, tr
         attach(tracking, published, {REFERENCE_FILE: path.read_bytes()})
 
 
+def agree_to_compare(part: "OrganisationRun") -> bool:
+    """Ask every organisation whether its rows may be compared today; part: with rows that were read and validated.
+
+    Rows that differ by a few from an earlier run's may not: the difference of two totals would tell about them.
+    """
+    guard = part.guard if isinstance(part.guard, WatchGuard) else None
+    ready = guard is None or guard.reason is None
+    total = part.sums.sum("agreement/comparing", np.array([ready], np.int64), bound=len(part.pipeline.members))
+    agreed = bool(total[0] == len(part.pipeline.members))
+    if agreed and guard is not None:
+        guard.note()
+    return agreed
+
+
 def watch(part: "OrganisationRun", *, worse: float) -> DriftReport:
     """Hold an organisation's rows, with the others', against what the champion saw when it was trained.
 
@@ -190,6 +205,8 @@ def watch(part: "OrganisationRun", *, worse: float) -> DriftReport:
     now = Evaluating(part).score(champion, held_out).scores
     worsening = decay(reference.scores, now)
     metric = _main_metric(part, reference.scores)
+    if part.record is not None:
+        part.record.finish(champion.model)
     return DriftReport(
         rows_before=reference.rows,
         rows_now=rows,
@@ -224,10 +241,15 @@ def _champion(part: "OrganisationRun") -> tuple[Contender, Reference]:
     found = shared_champion(part, "drift/champion")
     if found is None:
         raise UserError(f"{name} has no champion to watch. Train one, or make one with: lepton promote {name}")
-    document = b""
-    if part.publishes:
+    version = found.version
+
+    def say() -> bytes:
+        if not part.publishes:
+            return b""
         tracking = open_tracking(part.organisation.tracking.mlflow, folder=part.folder.var.absolute())
-        document = read_run_file(tracking, name, found.version, REFERENCE_FILE) or b""
+        return read_run_file(tracking, name, version, REFERENCE_FILE) or b""
+
+    document = part.once("drift/reference", say)
     told = gather(part.sums, "drift/reference", member=part.name, members=part.pipeline.members, document=document)
     if not (kept := told[part.pipeline.publisher]):
         raise UserError(

@@ -68,6 +68,12 @@ class OrganisationFolder:
         for old in self.rounds()[:-CHECKPOINTS_KEPT]:
             (self.path / f"round-{old:06}.npz").unlink(missing_ok=True)
 
+    def forget_after(self, rounds: int) -> None:
+        """Remove checkpoints of later rounds: trees are grown anew from there on."""
+        for old in self.rounds():
+            if old > rounds:
+                (self.path / f"round-{old:06}.npz").unlink(missing_ok=True)
+
     def read_checkpoint(self, rounds: int) -> bytes:
         """Return the progress after so many rounds."""
         return (self.path / f"round-{rounds:06}.npz").read_bytes()

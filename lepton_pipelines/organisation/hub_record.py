@@ -32,11 +32,14 @@ from lepton_pipelines.ledger.runs import Run
 from lepton_pipelines.ledger.statement import Entry, read_entry
 from lepton_pipelines.organisation.outcome import code_version
 from lepton_pipelines.organisation.recording import model_chain, tree_digest
+from lepton_pipelines.registry.promotion import Decision
 from lepton_pipelines.registry.publishing import Published
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.sums import SumAborted
 
+# Who decided and why stands with the version in the registry: a person's words do not belong in a log for ever.
+DECIDED_BY_A_PERSON = "decided by a person; the reason stands with the version in the registry"
 LEDGER = "ledger"  # in the organisation's home
 SALT_FILE = "ledger.salt"  # in the run's folder there
 SHARE_FILE = "ledger.share"
@@ -97,8 +100,30 @@ def record_published(home: OrganisationHome, address: str, run: str, published: 
         return ledger.replica.folder
 
 
+def record_decision(home: OrganisationHome, decision: Decision) -> int | None:
+    """Say in the hub's ledger that a person made another version champion; once is enough.
+
+    Returns the entry's index; None if nothing moved, or if the ledger does not know the version.
+    Raises UserError if the hub cannot be reached, or if the ledger refuses it.
+    """
+    model, version = decision.model, int(decision.champion or 0)
+    with _ledger_of(home, None) as ledger:
+        ledger.enter()
+        known = ledger.history.runs.versions.get((model, version))
+        before = ledger.history.runs.aliases.get((model, "champion"))
+        if known is None or before == version:
+            return None
+        told = {"model": model, "version": version, "alias": "champion", "digest": known.published.digest}
+        if before is not None and before > version:
+            index = ledger.record(entries.ModelRolledBack, **told, before=before, reason=DECIDED_BY_A_PERSON)
+        else:
+            index = ledger.record(entries.ModelPromoted, **told)
+        ledger.catch_up()
+        return index
+
+
 @contextmanager
-def _ledger_of(home: OrganisationHome, address: str) -> Iterator[MemberLedger]:
+def _ledger_of(home: OrganisationHome, address: str | None) -> Iterator[MemberLedger]:
     """Open an organisation's replica of its hub's ledger, outside of a run."""
     credentials = home.credentials()
     connection = HubConnection(credentials, address=address, patience=_LAST_WORD_SECONDS)
@@ -137,6 +162,7 @@ class HubRecord:
         self._under_way: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"ledger of {self.name}")
         self._closing = threading.Event()
+        self._given_up = threading.Event()  # nobody here waits for another member's word any more
         self._trouble: UserError | None = None
         self._cosigning = threading.Thread(target=self._cosign, name=f"cosigning of {self.name}", daemon=True)
         self.ledger = MemberLedger(
@@ -181,7 +207,10 @@ class HubRecord:
         self._under_way = self._thread.submit(self._patiently, self._tree, number, model, sent)
 
     def finish(self, model: bytes) -> None:
-        """Say that the run ended with this model; return when every member has cosigned that."""
+        """Say that the run ended with this model; return when every member has cosigned that.
+
+        model: that was trained; of a watch, the champion that the rows were compared for.
+        """
         self._wait()
         self._patiently(self._finish, model)
 
@@ -194,6 +223,14 @@ class HubRecord:
             kind, reason = entries.RunAborted, "a member stopped, or a sum could not be trusted"
         else:
             kind, reason = entries.RunAborted, f"{self.name} stopped ({type(error).__name__})"
+        self._end(kind, reason)
+
+    def dropped(self) -> None:
+        """Tell the ledger that a watch ended before anything was compared."""
+        self._end(entries.RunAborted, "the rows of a member have changed too little to be compared")
+
+    def _end(self, kind: type[Predicate], reason: str) -> None:
+        self._given_up.set()
         self._thread.shutdown(wait=True)
         try:
             for _ in range(_LAST_WORDS):
@@ -219,6 +256,7 @@ class HubRecord:
     def close(self) -> None:
         """Wait for what is under way, and give the replica back."""
         self._closing.set()
+        self._given_up.set()
         self._thread.shutdown(wait=True)
         if self._cosigning.ident is not None:
             self._cosigning.join()
@@ -275,9 +313,10 @@ class HubRecord:
         run = self._run(self.ledger.history)
         if self.speaks and run is not None and run.state == "open":
             digest = digest_of(model)
-            if not run.trees:  # an algorithm without rounds of trees: its model is one piece
+            trains = self._sums.manifest.kind == "training"
+            if trains and not run.trees:  # an algorithm without rounds of trees: its model is one piece
                 self._say(entries.TreeFinished, tree=1, model=digest, check="passed")
-            trees = max(run.trees, 1)
+            trees = max(run.trees, int(trains))
             self._say(entries.RunFinished, manifest=self.manifest, trees=trees, model=digest)
         self._checkpoint(lambda history: self._state(history) == "finished")
         run = self._run(self.ledger.history)
@@ -294,7 +333,7 @@ class HubRecord:
             self._members,
             until,
             timeout=float(self._sums.manifest.grace_seconds),
-            stopped=lambda: self._sums.ended or self._aborted() is not None,
+            stopped=lambda: self._given_up.is_set() or self._sums.ended or self._aborted() is not None,
         )
 
     def _patiently(self, work: Callable[..., None], *arguments: object) -> None:

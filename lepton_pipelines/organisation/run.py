@@ -67,6 +67,7 @@ from lepton_pipelines.spec.training import Training
 from lepton_pipelines.sums import Sums
 
 Reported = TypeVar("Reported", bound=Report)
+ROWS_FILE = "rows.sha256"  # of the rows that the checkpoints beside it were grown on
 CHECKPOINT_SECONDS = 1.0  # trees that take less are kept several at a time
 
 
@@ -76,7 +77,7 @@ class OrganisationRun:
     sums: joins it to the other organisations. folder: the run's. share: how many organisations share this
     machine's cores. repeats: whether a part that is started again repeats its sums from the first on (at a hub, which
     has their totals written down at home) instead of going on at the last tree that all have. guard: refuses rows
-    that differ by a few from an earlier run's.
+    that differ by a few from an earlier run's. trains: whether a model comes of it; else rows are compared.
     """
 
     def __init__(
@@ -89,8 +90,9 @@ class OrganisationRun:
         share: int = 1,
         repeats: bool = False,
         guard: RowGuard | None = None,
+        trains: bool = True,
     ) -> None:
-        self.repeats, self.guard = repeats, guard
+        self.repeats, self.guard, self.trains = repeats, guard, trains
         self.pipeline, self.organisation, self.folder, self.share = pipeline, organisation, folder, share
         self.name = organisation.organisation
         self.sums = CountedSums(sums)
@@ -134,7 +136,7 @@ class OrganisationRun:
         Raises UserError for what policy, storage or the files' columns do not allow.
         """
         self._resources.close()  # an attempt before this one
-        check_allowed(self.pipeline, self.organisation, self.folder.var, self.folder.run_id)
+        check_allowed(self.pipeline, self.organisation, self.folder.var, self.folder.run_id, trains=self.trains)
         self.product = check_product(self.pipeline, self.organisation, self.folder.var, self.folder.run_id)
         return self._step("ingest", self._ingest)
 
@@ -381,10 +383,22 @@ class OrganisationRun:
         """Return after how many rounds all members have a checkpoint; 0 if one of them has none."""
         counts = np.zeros(self.pipeline.training.rounds + 1, np.int64)
         counts[0] = 1
-        counts[[rounds for rounds in self.own_folder.rounds() if rounds < len(counts)]] = 1
+        if self._same_rows():
+            counts[[rounds for rounds in self.own_folder.rounds() if rounds < len(counts)]] = 1
         members = len(self.pipeline.members)
         total = self.sums.sum("agreement/checkpoints", counts, bound=members, context=self.pipeline.digest())
-        return int(np.flatnonzero(total == members).max())
+        agreed = int(np.flatnonzero(total == members).max())
+        self.own_folder.forget_after(agreed)
+        write_private(self.own_folder.path / ROWS_FILE, self.digest)
+        return agreed
+
+    def _same_rows(self) -> bool:
+        """Tell whether the rows are those of the attempt before; trees grown on others are not gone on with."""
+        path = self.own_folder.path / ROWS_FILE
+        if not self.own_folder.rounds() or not path.exists() or path.read_text() == self.digest:
+            return True
+        self._notice("its rows have changed since this run began: the trees are grown anew")
+        return False
 
     def _progress(self) -> Progress:
         return Progress.from_bytes(self.own_folder.read_checkpoint(self.resumed_at))

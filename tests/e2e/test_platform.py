@@ -7,10 +7,12 @@ import signal
 import time
 import urllib.request
 
+import pandas as pd
 import psutil
 import pytest
 
 import lepton_pipelines as lp
+from lepton_pipelines.ledger.verification import verify_ledger
 from lepton_pipelines.local_platform.home import HOME_MARK, PlatformHome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -72,8 +74,9 @@ def test_it_takes_less_than_three_gigabytes(platform):
 def test_the_demo_is_deployed_on_its_schedule_and_each_organisation_has_a_pool_with_a_worker(platform):
     home, _ = platform
     api = at(home)["prefect"].address + "/api"
-    (deployment,) = [one for one in post(f"{api}/deployments/filter", {}) if one["name"] == "breast-cancer"]
+    deployment = starter(api, "retrain-on-pools")
     assert deployment["schedules"][0]["schedule"]["cron"] == "0 3 * * 1"
+    assert starter(api, "watch-on-pools")["schedules"][0]["schedule"]["cron"] == "0 5 * * *"
     assert deployment["work_pool_name"] == "north"
     for name in ("north", "harbour", "valley"):
         (worker,) = post(f"{api}/work_pools/{name}/workers/filter", {})
@@ -83,12 +86,11 @@ def test_the_demo_is_deployed_on_its_schedule_and_each_organisation_has_a_pool_w
 def test_a_run_does_each_part_at_its_organisations_pool_and_all_have_one_model(platform):
     home, _ = platform
     api = at(home)["prefect"].address + "/api"
-    (starter,) = [one for one in post(f"{api}/deployments/filter", {}) if one["name"] == "breast-cancer"]
-    started = post(f"{api}/deployments/{starter['id']}/create_flow_run", {})["id"]
+    started = post(f"{api}/deployments/{starter(api, 'retrain-on-pools')['id']}/create_flow_run", {})["id"]
     state = ended(api, started)
     assert state["type"] == "COMPLETED", state["message"]
     deployments = {one["id"]: one["name"] for one in post(f"{api}/deployments/filter", {})}
-    parts = [run for run in post(f"{api}/flow_runs/filter", {}) if run["id"] != started and run["deployment_id"]]
+    parts = post(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": ["federated-retrain"]}}})
     pools = {deployments[run["deployment_id"]]: run["work_pool_name"] for run in parts}
     assert pools == {f"breast-cancer-{name}": name for name in ("north", "harbour", "valley")}
     models = {
@@ -140,6 +142,59 @@ def test_a_request_is_asked_and_granted_through_the_portal_at_the_hub(platform, 
         assert harbour.ledger.verify().holds
 
 
+def starter(api: str, flow: str) -> dict:
+    """The deployment of a flow that starts everybody's parts."""
+    (found,) = post(f"{api}/deployments/filter", {"flows": {"name": {"any_": [flow]}}})
+    return found
+
+
+def change_rows(home: PlatformHome, name: str) -> None:
+    path = home.organisation(name) / "data" / name / "patients.parquet"
+    rows = pd.read_parquet(path)
+    rows.assign(mean_texture=rows["mean_texture"] * 1.6).to_parquet(path, index=False)
+
+
+def test_rows_that_moved_at_the_pools_start_one_training_that_waits_for_a_person(platform, lepton):
+    home, _ = platform
+    api = at(home)["prefect"].address + "/api"
+    spec = home.pipeline / "pipeline.yaml"
+    lines = [line for line in spec.read_text().splitlines() if not line.startswith("gates:")]
+    spec.write_text("\n".join(lines).replace("promote: automatically", "promote: ask"))
+    told = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": at(home)["mlflow"].address}
+    assert lepton("deploy", spec, "--pool", "north", **told).code == 0
+    for name in ("north", "harbour", "valley"):
+        change_rows(home, name)
+        own = home.organisation(name)
+        ended_with = lepton(
+            "deploy", spec, "--pool", name, "--organisation", own / f"{name}.yaml", "--var", own / "var", **told
+        )
+        assert ended_with.code == 0, ended_with.err
+    watch = post(f"{api}/deployments/{starter(api, 'watch-on-pools')['id']}/create_flow_run", {})["id"]
+    state = ended(api, watch)
+    assert state["type"] == "COMPLETED", state["message"]
+    (retrain,) = runs_of(api, "retrain-on-pools", lambda run: "automation" in json.dumps(run["created_by"]).lower())
+    state = ended(api, retrain["id"])
+    assert state["type"] == "COMPLETED", state["message"]
+    (asked,) = runs_of(api, "promote", lambda run: run["state"]["name"] == "Suspended")
+    assert asked["name"] == "breast-cancer v2"
+    answer = {"decision": "promote", "reason": "the scanners were replaced", "by": "Ada"}
+    post(f"{api}/flow_runs/{asked['id']}/resume", {"run_input": answer})
+    assert ended(api, asked["id"])["type"] == "COMPLETED"
+    ledger = verify_ledger(home.organisation("north") / "keys" / "ledger").history.runs
+    assert ledger.aliases["breast-cancer", "champion"] == 2
+
+
+def runs_of(api: str, flow: str, accept) -> list[dict]:
+    """Wait for runs of a flow that are accepted."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        told = post(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})
+        if found := [run for run in told if accept(run)]:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"no such run of {flow}: {[(run['name'], run['state']['name']) for run in told]}")
+
+
 def ended(api: str, run: str) -> dict:
     """Wait until a flow run has ended; its last state."""
     until = time.monotonic() + 900
@@ -173,7 +228,7 @@ def test_a_killed_server_is_started_again(platform, lepton):
 def test_down_leaves_nothing_and_a_second_start_finds_deployment_and_keys(platform, lepton):
     home, _ = platform
     address, runner = at(home)["prefect"].address, home.runner()
-    deployment = post(f"{address}/api/deployments/filter", {})[0]["id"]
+    deployments = {one["id"] for one in post(f"{address}/api/deployments/filter", {})}
     key = (home.organisation("harbour") / "keys" / "signing.key").read_bytes()
     assert lepton("down", "--home", home.folder).code == 0
     assert home.runner() is None
@@ -181,7 +236,7 @@ def test_down_leaves_nothing_and_a_second_start_finds_deployment_and_keys(platfo
     assert lepton("status", "--home", home.folder).code == 1
     assert lepton("up", "--detach", "--home", home.folder).code == 0
     assert home.runner() != runner
-    assert post(f"{address}/api/deployments/filter", {})[0]["id"] == deployment
+    assert {one["id"] for one in post(f"{address}/api/deployments/filter", {})} == deployments
     assert (home.organisation("harbour") / "keys" / "signing.key").read_bytes() == key
 
 

@@ -228,6 +228,7 @@ def test_fault_17_a_manifest_for_another_contract_or_pipeline_is_refused(tmp_pat
     hub.close()
     proposed = proposed_manifest(mine, homes["north"], "r-1")
     assert differences(proposed, mine, "valley") == []
+    assert differences(proposed, mine, "valley", "watch") == ["it is a training, not a watch"]
     (other_code,) = differences(proposed.model_copy(update={"code": "0.0.9"}), mine, "valley")
     assert "it is for lepton-pipelines 0.0.9, and here is" in other_code
     assert "pip install lepton-pipelines==0.0.9" in other_code

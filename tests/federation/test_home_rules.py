@@ -1,9 +1,20 @@
 """What an organisation refuses at home, and what the refused runs would have given away."""
 
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pytest
 
-from lepton_pipelines.federation.home_rules import RUNS_REMEMBERED, RowDigests, RunHistory, check_invitation, check_rows
+from lepton_pipelines.federation.home_rules import (
+    RUNS_REMEMBERED,
+    RowDigests,
+    RowGuard,
+    RunHistory,
+    WatchGuard,
+    check_invitation,
+    check_rows,
+)
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.manifest import Manifest, Member
 from lepton_pipelines.identity.signing import SigningKey
@@ -154,6 +165,56 @@ def test_rows_of_the_last_runs_over_a_product_are_remembered(history):
         history.trained_on(f"r-{number}", digests(rows))
     kept = [one.run for one in history.runs() if one.rows is not None]
     assert kept == [f"r-{number}" for number in range(3, RUNS_REMEMBERED + 3)]
+
+
+def test_watches_do_not_make_the_rows_of_trainings_forgotten(history):
+    history.signed(manifest("r-0"), "north", now=1)
+    history.trained_on("r-0", digests(np.arange(100, dtype=np.uint64)))
+    for number in range(RUNS_REMEMBERED + 3):
+        history.signed(manifest(f"w-{number}", kind="watch"), "north", now=DAY * number + 2)
+        history.trained_on(f"w-{number}", digests(np.arange(200, 300, dtype=np.uint64)))
+    kept = [one.run for one in history.runs() if one.rows is not None]
+    assert kept == ["r-0", *(f"w-{number}" for number in range(3, RUNS_REMEMBERED + 3))]
+
+
+def test_a_watch_is_none_of_the_trainings_that_the_policy_allows_a_week(history):
+    history.signed(manifest("w-1", kind="watch"), "north", now=99 * DAY)
+    check(manifest("r-1"), history, Policy(runs_per_week=1))
+    history.signed(manifest("r-1"), "north", now=99 * DAY)
+    check(manifest("w-2", kind="watch"), history, Policy(runs_per_week=1))
+    with pytest.raises(UserError, match="1 runs were signed within seven days"):
+        check(manifest("r-2"), history, Policy(runs_per_week=1))
+
+
+def test_a_watch_of_rows_that_changed_by_a_few_is_put_off_and_they_are_not_noted(history, tmp_path):
+    rows = np.arange(100, dtype=np.uint64)
+    history.signed(manifest("r-1"), "north", now=1)
+    history.trained_on("r-1", digests(rows))
+    watch = manifest("w-1", kind="watch")
+    history.signed(watch, "north", now=2)
+    guard = WatchGuard.like(RowGuard.of(tmp_path / "north", watch, "north"))
+    guard.check(digests(rows[3:]))
+    assert "differs by 3 rows from the one of run r-1" in guard.reason
+    assert [one.run for one in history.runs() if one.rows is not None] == ["r-1"]
+    guard.check(digests(rows[30:]))
+    assert guard.reason is None
+    guard.note()
+    assert [one.run for one in history.runs() if one.rows is not None] == ["r-1", "w-1"]
+    with pytest.raises(UserError, match="differs by 2 rows from the one of run w-1"):  # a watch is not forgotten either
+        check_rows(manifest("r-2"), "north", digests(rows[32:]), history)
+
+
+def test_a_history_from_before_there_were_watches_is_one_of_trainings(tmp_path):
+    (tmp_path / "north").mkdir(mode=0o700)
+    old = sqlite3.connect(tmp_path / "north" / "history.sqlite")
+    old.execute("CREATE TABLE runs (run TEXT PRIMARY KEY, signed REAL, product TEXT, members TEXT, private INTEGER,"
+                " people BLOB, rows BLOB)")  # fmt: skip
+    old.execute("INSERT INTO runs VALUES ('r-1', 1, 'north/patients', '[\"north\"]', 0, NULL, NULL)")
+    old.commit()
+    old.close()
+    with closing(RunHistory(tmp_path / "north")) as history:
+        history.signed(manifest("w-1", kind="watch"), "north")
+        assert [(one.run, one.kind) for one in history.runs()] == [("r-1", "training"), ("w-1", "watch")]
 
 
 def test_the_refused_retrain_would_have_given_away_the_new_patients():
