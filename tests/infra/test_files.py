@@ -1,13 +1,21 @@
-"""The files in infra/: they parse, and what they name exists."""
+"""The files in infra/: those who wrote their formats accept them, and what they name exists."""
 
 import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
+import typer
+from compose_spec import ComposeSpecification
+from pydantic import ValidationError
 from ruamel.yaml import YAML
+
+from lepton_pipelines.cli.app import app
+from lepton_pipelines.spec.organisation import read_organisation
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -24,6 +32,72 @@ def test_every_secret_of_the_compose_file_is_asked_for_and_none_is_in_it(compose
     lines = (INFRA / "platform.env.example").read_text().splitlines()
     assert {line.partition("=")[0] for line in lines if "=" in line} == asked
     assert all(line.endswith("=") for line in lines if "=" in line)
+
+
+def test_the_compose_file_keeps_the_compose_specification(compose):
+    read = ComposeSpecification.model_validate(compose)
+    assert set(read.services) == set(compose["services"])
+    with pytest.raises(ValidationError):
+        ComposeSpecification.model_validate({**compose, "services": {"hub": {"ports": "all of them"}}})
+
+
+@pytest.mark.parametrize("file", ["infra/Dockerfile", "mlflow/Dockerfile.server", "mlflow/Dockerfile.serving"])
+def test_a_dockerfile_keeps_the_linters_rules(file):
+    linter = Path(sys.executable).with_name("hadolint")
+    ended = subprocess.run([linter, "--no-color", ROOT / file], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
+def manifests(file):
+    return list(YAML(typ="safe").load_all((INFRA / "kubernetes" / file).read_text()))
+
+
+@pytest.mark.parametrize("file", ["hub.yaml", "organisation.yaml"])
+def test_kubernetes_schemas_accept_the_manifests(file):
+    kinds = []
+    for one in manifests(file):
+        kubernetes_validate.validate(one, "1.33", strict=True)
+        kinds.append(one["kind"])
+    assert {"Namespace", "StatefulSet", "NetworkPolicy"} <= set(kinds)
+    spoilt = next(one for one in manifests(file) if one["kind"] == "StatefulSet")
+    spoilt["spec"]["replica"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(spoilt, "1.33", strict=True)
+
+
+@pytest.mark.parametrize("file", ["hub.yaml", "organisation.yaml"])
+def test_pods_run_without_rights_and_nobody_dials_an_organisation(file):
+    found = {one["kind"]: one for one in manifests(file)}
+    namespace = found["Namespace"]["metadata"]
+    assert namespace["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {one["metadata"].get("namespace", namespace["name"]) for one in found.values()} == {namespace["name"]}
+    pod = found["StatefulSet"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+    for container in pod["containers"]:
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert command_exists(container["args"])
+    rules = found["NetworkPolicy"]["spec"]
+    assert rules["podSelector"] == found["StatefulSet"]["spec"]["selector"]
+    if file == "organisation.yaml":
+        assert rules["ingress"] == [] and "Service" not in found
+
+
+def command_exists(words) -> bool:
+    """Whether our command line knows a command and its options, as a container calls it."""
+    command = typer.main.get_command(app)
+    assert words[0] == "lepton"
+    for word in words[1:3]:
+        command = command.commands[word]
+    options = {option for parameter in command.params for option in parameter.opts}
+    return {word for word in words[3:] if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "slurm", "gateway"])
+def test_an_organisations_file_for_a_dask_cluster_is_one_that_we_read(name):
+    read = read_organisation(INFRA / "organisations" / f"{name}.yaml")
+    assert read.compute.cluster.startswith(("dask_kubernetes.", "dask_jobqueue.", "dask_gateway."))
+    assert read.compute.workers
 
 
 def test_the_compose_file_names_files_and_services_that_exist(compose):
