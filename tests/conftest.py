@@ -80,9 +80,15 @@ def pip_install(tmp_path, monkeypatch) -> Iterator[Callable[[Path], Path]]:
     training.training_model.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def server_settings() -> dict[str, str]:
+    """What a module's Prefect server is started with besides the usual; a module may have its own."""
+    return {}
+
+
 # One for each module: modules look their runs and deployments up by names that others use as well.
 @pytest.fixture(scope="module")
-def prefect_server(tmp_path_factory) -> Iterator[str]:
+def prefect_server(tmp_path_factory, server_settings) -> Iterator[str]:
     """The API address of a Prefect server with a database of its own."""
     home = tmp_path_factory.mktemp("prefect-server")
     with socket.socket() as free:
@@ -100,6 +106,7 @@ def prefect_server(tmp_path_factory) -> Iterator[str]:
                 "PREFECT_HOME": str(home),
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                 "PREFECT_API_URL": address,
+                **server_settings,
             },
             stdout=log,
             stderr=log,

@@ -147,7 +147,19 @@ def _server() -> Iterator[Any]:
     try:
         yield deploying
     except httpx.TransportError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise UserError(
+                f"Prefect's certificate at {PREFECT_API_URL.value()} is not trusted ({error}). Name the file of the "
+                "authority that signed it in PREFECT_API_SSL_CERT_FILE."
+            ) from error
         raise UserError(f"Prefect at {PREFECT_API_URL.value()} cannot be reached ({error}). Is it running?") from error
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code not in (401, 403):
+            raise
+        raise UserError(
+            f"Prefect at {PREFECT_API_URL.value()} refuses the sign-in ({error.response.status_code}). Set "
+            "PREFECT_API_AUTH_STRING to user:password, or PREFECT_API_KEY to a token, as that server wants it."
+        ) from error
 
 
 def _check_cron(watch: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.sorting import LogSort
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -81,12 +83,20 @@ def kill(prefect_api, run):
     """End a run's processes, and wait until the worker has said of it what it has to say."""
     for process in processes_of(run):
         os.kill(process.pid, signal.SIGKILL)
-    # Its runner reports first, the worker itself some seconds later: a retry in between would be overwritten.
-    prefect_api.wait_for_run(
-        "federated-retrain",
-        lambda one: one.id == run and one.state.is_crashed() and "infrastructure" in one.state.message,
-        seconds=60,
-    )
+    # Its runner reports first, the worker itself some seconds later, and would overwrite a retry in between.
+    until = time.monotonic() + 60
+    while not any(
+        line.name == "prefect.flow_runs.worker" and "exceeded" in line.message for line in said(prefect_api, run)
+    ):
+        assert time.monotonic() < until
+        time.sleep(0.3)
+    assert prefect_api.ask(lambda client: client.read_flow_run(run)).state.is_crashed()
+
+
+def said(prefect_api, run):
+    """What Prefect's pages show of a run's log."""
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
+    return prefect_api.ask(lambda client: client.read_logs(log_filter=wanted, limit=200, sort=LogSort.TIMESTAMP_DESC))
 
 
 def resumed_at(folder):
