@@ -95,7 +95,7 @@ def command_exists(words) -> bool:
 
 @pytest.mark.parametrize("name", ["kubernetes", "slurm", "gateway"])
 def test_an_organisations_file_for_a_dask_cluster_is_one_that_we_read(name):
-    read = read_organisation(INFRA / "organisations" / f"{name}.yaml")
+    read = read_organisation(INFRA / "dask" / f"{name}.yaml")
     assert read.compute.cluster.startswith(("dask_kubernetes.", "dask_jobqueue.", "dask_gateway."))
     assert read.compute.workers
 
