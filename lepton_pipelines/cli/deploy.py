@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lepton_pipelines.cli.embedded import quieten, server_is_configured
+from lepton_pipelines.cli.prefect_server import naming_what_is_wrong
 from lepton_pipelines.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -139,27 +140,10 @@ def _server() -> Iterator[Any]:
             "No Prefect server is configured, and a deployment needs one that stays. Start one with "
             "`prefect server start` and set PREFECT_API_URL to its address."
         )
-    import httpx
-    from prefect.settings import PREFECT_API_URL
-
     from flows import deploying
 
-    try:
+    with naming_what_is_wrong():
         yield deploying
-    except httpx.TransportError as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise UserError(
-                f"Prefect's certificate at {PREFECT_API_URL.value()} is not trusted ({error}). Name the file of the "
-                "authority that signed it in PREFECT_API_SSL_CERT_FILE."
-            ) from error
-        raise UserError(f"Prefect at {PREFECT_API_URL.value()} cannot be reached ({error}). Is it running?") from error
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code not in (401, 403):
-            raise
-        raise UserError(
-            f"Prefect at {PREFECT_API_URL.value()} refuses the sign-in ({error.response.status_code}). Set "
-            "PREFECT_API_AUTH_STRING to user:password, or PREFECT_API_KEY to a token, as that server wants it."
-        ) from error
 
 
 def _check_cron(watch: str) -> None:

@@ -16,6 +16,7 @@ from lepton_pipelines.cli.embedded import (
     quieten,
     server_is_configured,
 )
+from lepton_pipelines.cli.prefect_server import ask_for_an_answer
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.fields import did_you_mean
 
@@ -129,6 +130,8 @@ def embedded_api() -> Iterator[Path]:
         try:
             if server is not None:
                 use(server)
+            else:
+                ask_for_an_answer()
             yield log
         finally:
             if server is not None:

@@ -120,6 +120,15 @@ def test_running_refuses_before_training_and_leaves_nothing(spoil, lepton, examp
     assert_nothing_left(example)
 
 
+def test_a_prefect_server_that_does_not_answer_is_named_before_anything_starts(lepton, example):
+    address = f"http://127.0.0.1:{closed_port()}/api"
+    ended = lepton("run", example.spec, "--var", example.var, PREFECT_API_URL=address)
+    assert ended.code == 2
+    assert re.search(rf"Prefect at {address} cannot be reached \(.*unset PREFECT_API_URL", ended.err.replace("\n", " "))
+    assert "Traceback" not in ended.err
+    assert not example.var.exists()
+
+
 def test_a_working_folder_that_cannot_be_written_is_named(command_line, example):
     # A file where a folder should be: even root cannot write below it.
     example.var.write_text("")

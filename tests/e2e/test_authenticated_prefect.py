@@ -16,10 +16,13 @@ def server_settings():
 
 
 @pytest.mark.parametrize("told", [{}, {"PREFECT_API_AUTH_STRING": "operator:wrong"}])
-def test_a_deployment_without_the_right_sign_in_says_how_to_give_it(
-    module_example, module_lepton, prefect_server, told
+@pytest.mark.parametrize("command", ["deploy", "run"])
+def test_without_the_right_sign_in_it_is_said_how_to_give_it(
+    module_example, module_lepton, prefect_server, told, command
 ):
-    ended = module_lepton("deploy", module_example.spec, PREFECT_API_URL=prefect_server, **told)
+    ended = module_lepton(
+        command, module_example.spec, "--var", module_example.var, PREFECT_API_URL=prefect_server, **told
+    )
     assert ended.code == 2, ended.err
     assert "refuses the sign-in (401). Set PREFECT_API_AUTH_STRING" in ended.err
     assert "Traceback" not in ended.err
