@@ -13,6 +13,8 @@ from flows.organisation_run import organisation_run
 from flows.organisation_watch import organisation_watch
 from flows.promote import ask_for_approval
 from lepton_pipelines.evaluation.result import DriftReport, Evaluation
+from lepton_pipelines.federation.changing import go_on, stages_here
+from lepton_pipelines.federation.grpc_member import RunSuspended
 from lepton_pipelines.federation.manifest import Kind
 from lepton_pipelines.federation.proposal import hub_of
 from lepton_pipelines.federation.runs import forget_totals, joined_run
@@ -59,7 +61,7 @@ def retrain_at_hub(pipeline: Pipeline, folder: RunFolder, file: Path | None, hom
         tracking = open_tracking(own.tracking.mlflow, folder=folder.var.absolute())
         registered = tasks.publish(pipeline, [part], model, results, tracking, own.tracking.experiment)
         alias = "champion" if registered[1].outcome == "champion" else "challenger"
-        record_published(keys, hub_of(pipeline).hub, folder.run_id, registered[0], alias)
+        record_published(keys, hub_of(pipeline).hub, stages_here(folder.run_id, keys)[-1], registered[0], alias)
     seconds = {**part.seconds(), "whole run": time.perf_counter() - began}
     evaluation: Evaluation = tasks.record_at_home(pipeline, part, results, registered, folder, tracking, seconds)
     if registered is not None and registered[1].outcome == "waiting":
@@ -125,15 +127,24 @@ def home_of(own: Organisation, home: Path | None) -> OrganisationHome:
 def _take_part(
     pipeline: Pipeline, own: Organisation, folder: RunFolder, file: Path, home: OrganisationHome
 ) -> PartReport:
-    with _recorded(pipeline, own, folder, home, "training"):
-        part: PartReport = organisation_run(
-            organisation=own.organisation,
-            run=folder.run_id,
-            pipeline=pipeline,
-            file=file,
-            var=folder.var,
-            share=1,
-        )
+    def tell(sentence: str) -> None:
+        progress.tell(folder.run_id, progress.Notice(own.organisation, sentence))
+
+    while True:
+        try:
+            with _recorded(pipeline, own, folder, home, "training"):
+                part: PartReport = organisation_run(
+                    organisation=own.organisation,
+                    run=folder.run_id,
+                    pipeline=pipeline,
+                    file=file,
+                    var=folder.var,
+                    share=1,
+                )
+            break
+        except RunSuspended:
+            if not go_on(folder.run_id, home, pipeline, tell=tell):
+                raise
     # Written when everybody has finished: before that a part that is started again must repeat its sums for others.
     folder.write(part_path(own.organisation), part.model_dump_json())
     forget_totals(folder.run_id, home)

@@ -70,6 +70,20 @@ class Sums(Protocol):
         ...
 
 
+@runtime_checkable
+class ChangingSums(Protocol):
+    """Sums whose members can change in the middle of a run, if all of them agreed to that beforehand."""
+
+    @property
+    def members_change(self) -> bool:
+        """Whether the next sum is the first one of other members: what was begun with the old ones is closed before."""
+        ...
+
+    def let_members_change(self) -> None:
+        """Say that from here on totals of other members make sense: what they are measured with is agreed."""
+        ...
+
+
 @dataclass(frozen=True)
 class FinishedSum:
     """A sum whose total was there at once."""

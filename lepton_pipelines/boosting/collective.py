@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from lepton_pipelines.boosting.rows import Rows, Step
-from lepton_pipelines.sums import Int64Array, LocalSums, Sums
+from lepton_pipelines.sums import ChangingSums, Int64Array, LocalSums, Sums
 
 
 class Collective:
@@ -23,6 +23,16 @@ class Collective:
     def parties(self) -> int:
         """How many parties' rows a total is made of."""
         return self._sums.parties
+
+    @property
+    def members_change(self) -> bool:
+        """Whether the next sum is the first one of other members: a started tree is closed before it."""
+        return isinstance(self._sums, ChangingSums) and self._sums.members_change
+
+    def let_members_change(self) -> None:
+        """Say that bins and base score are agreed: from here on members may change, if all of them signed for that."""
+        if isinstance(self._sums, ChangingSums):
+            self._sums.let_members_change()
 
     def run(self, step: Step) -> None:
         """Run a step that has nothing to add up."""

@@ -123,6 +123,16 @@ class _Ready:
     left: int
 
 
+def closed(growth: Generator[Growth, Int64Array | None, GrownTree]) -> GrownTree:
+    """Close a tree that waits for totals below its root: what is split already stays, its children are leaves."""
+    try:
+        growth.send(None)
+    except StopIteration as end:
+        grown: GrownTree = end.value
+        return grown
+    raise RuntimeError("a tree that was closed asks for more")
+
+
 class Grower:
     """Grows one tree after the other under the same rules."""
 
@@ -134,17 +144,20 @@ class Grower:
 
     def grow(
         self, *, scales: tuple[float, float], tree_number: int, class_index: int = 0
-    ) -> Generator[Growth, Int64Array, GrownTree]:
+    ) -> Generator[Growth, Int64Array | None, GrownTree]:
         """Grow a tree.
 
         scales: the integers that stand for a gradient and a hessian of 1.0. tree_number: of the training, for
-        sampling. Yields what it needs; is sent the totals, int64, (nodes asked for, 2 * cells). Returns the tree.
+        sampling. Yields what it needs; is sent the totals, int64, (nodes asked for, 2 * cells), or None below the root
+        to be closed where it stands (`closed`). Returns the tree.
         """
         self._inverse = 1.0 / scales[0], 1.0 / scales[1]
         self._tree_number = tree_number
         self._interactions.start()
         self._asked = 1
         histograms = yield Growth(Splits.none(), np.array([ROOT], np.int32))
+        if histograms is None:
+            raise ValueError("a tree is closed below its root")
         # A row without the first column's value is in its missing cell: any column's cells hold the whole node.
         first = histograms[0, : 2 * int(self.rules.binning.widths[0])].reshape(-1, 2)
         tree = GrowingTree(self.rules, first.sum(axis=0), self._inverse)
@@ -162,7 +175,7 @@ class Grower:
         places[list(self._place)] = list(self._place.values())
         return GrownTree(grown, last, places)
 
-    def _by_depth(self, tree: GrowingTree, found: Found) -> Generator[Growth, Int64Array, Splits]:
+    def _by_depth(self, tree: GrowingTree, found: Found) -> Generator[Growth, Int64Array | None, Splits]:
         limits = self.rules.limits
         leaves, depth = 1, 0
         last = Splits.none()
@@ -179,10 +192,12 @@ class Grower:
                 return splits
             right_is_smaller = tree.totals[splits.left, 1] > tree.totals[splits.left + 1, 1]
             answer = yield Growth(splits, splits.left + right_is_smaller)
+            if answer is None:
+                return splits
             counted = Counted(answer, right_is_smaller.view(np.uint8))
             found = self._children(tree, chosen, splits, counted, splits.left)
 
-    def _by_loss(self, tree: GrowingTree, found: Found) -> Generator[Growth, Int64Array, Splits]:
+    def _by_loss(self, tree: GrowingTree, found: Found) -> Generator[Growth, Int64Array | None, Splits]:
         limits = self.rules.limits
         queue: list[tuple[float, int, Found]] = []
         ready: dict[int, _Ready] = {}
@@ -200,7 +215,9 @@ class Grower:
             if node not in ready and leaves != limits.max_leaves and tree.depth(node) + 1 != limits.max_depth:
                 open_nodes = [found for *_, found in heapq.nsmallest(_LIKELY - 1, queue)]
                 room = limits.max_leaves - leaves if limits.max_leaves else _LIKELY
-                yield from self._count(tree, [chosen, *self._likely(tree, open_nodes, ready)[: room - 1]], ready)
+                likely = self._likely(tree, open_nodes, ready)[: room - 1]
+                if not (yield from self._count(tree, [chosen, *likely], ready)):
+                    return Splits.joined([*last, splits])
             if (known := ready.pop(node, None)) is None:
                 last.append(splits)
                 found = found.take(np.zeros(0, np.int64))
@@ -219,10 +236,10 @@ class Grower:
 
     def _count(
         self, tree: GrowingTree, wanted: Sequence[Found], ready: dict[int, _Ready]
-    ) -> Generator[Growth, Int64Array, None]:
+    ) -> Generator[Growth, Int64Array | None, bool]:
         """Ask for the histograms of nodes' smaller children; the nodes need not be split in the end.
 
-        Over a slow line a tree of 255 leaves would otherwise take 254 sums.
+        Over a slow line a tree of 255 leaves would otherwise take 254 sums. Returns False if the tree is closed.
         """
         nodes = np.concatenate([one.nodes for one in wanted])
         left_totals = np.concatenate([one.left for one in wanted])
@@ -239,9 +256,12 @@ class Grower:
         )
         right_is_smaller = left_totals[:, 1] > tree.totals[nodes, 1] - left_totals[:, 1]
         answer = yield Growth(splits, left + right_is_smaller)
+        if answer is None:
+            return False
         for k, node in enumerate(nodes.tolist()):
             counted = Counted(answer[k : k + 1], right_is_smaller[k : k + 1].view(np.uint8))
             ready[node] = _Ready(counted, int(left[k]))
+        return True
 
     def _worth_it(self, found: Found) -> NDArray[np.bool_]:
         enough = np.float32(self.rules.regularisation.min_split_loss)

@@ -6,7 +6,7 @@ behind: margins, the round's gradients, and which row lies in which node of the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from lepton_pipelines.boosting.metrics import CustomMetric
 from lepton_pipelines.boosting.nodes import RowNodes
 from lepton_pipelines.boosting.objectives import CustomFunction, Objective
 from lepton_pipelines.boosting.pool import Pool, spans
-from lepton_pipelines.boosting.quantisation import largest_pair, quantise
+from lepton_pipelines.boosting.quantisation import BITS, largest_pair, quantise
 from lepton_pipelines.boosting.routing import ALL_ROWS, add_by_codes, add_by_values, on_edges
 from lepton_pipelines.boosting.row_set import RowSet
 from lepton_pipelines.boosting.tree import Tree
@@ -146,7 +146,8 @@ class Shard:
 
         self.pool.run([(work, (place, lo, hi)) for place, (lo, hi) in enumerate(places)])
         # NaN is kept, as in the kernel.
-        return largest.max(axis=(0, 1), initial=0)
+        state.largest = largest.max(axis=(0, 1), initial=0)
+        return state.largest
 
     def quantise(self, scales: tuple[float, float]) -> None:
         """Turn the round's gradients into integers, in place; does nothing the second time."""
@@ -154,6 +155,9 @@ class Shard:
         if state.quantised:
             return
         state.quantised = True
+        limits = np.ldexp(1.0, BITS) / np.array(scales)
+        if (state.largest > limits).any():  # of a party that came back after the scale was agreed; else it would wrap
+            np.clip(state.pairs, -limits.astype(np.float32), limits.astype(np.float32), out=state.pairs)
         rows = state.pairs.shape[1]
         places = spans(rows, self.pool.threads if rows * len(state.pairs) > _SMALL else 1)
         self.pool.run([(quantise, (output.ravel(), lo, hi, *scales)) for output in state.pairs for lo, hi in places])
@@ -164,7 +168,7 @@ class _Rounds:
     """What a training keeps from round to round.
 
     pairs: float32, (outputs, rows, 2), gradient and hessian; the bits of int32 once quantised.
-    rows, scratch: int32, room for row numbers.
+    rows, scratch: int32, room for row numbers. largest: float32, (2,), absolute gradient and hessian of the round.
     nodes: where the rows of the tree under construction are. others: int32, rows that it was not grown from.
     """
 
@@ -174,6 +178,7 @@ class _Rounds:
     pairs: Float32Array
     rows: Int32Array
     scratch: Int32Array
+    largest: Float32Array = field(default_factory=lambda: np.zeros(2, np.float32))
     quantised: bool = False
     nodes: RowNodes | None = None
     others: Int32Array | None = None

@@ -22,7 +22,7 @@ from lepton_pipelines.boosting.edges import SMALLEST_BIN, EdgeSearch, find_edges
 from lepton_pipelines.boosting.exact_sum import BOUND as EXACT_SUM_BOUND
 from lepton_pipelines.boosting.features import FeatureSchema
 from lepton_pipelines.boosting.gain import Regularisation
-from lepton_pipelines.boosting.grower import Grower, GrowthLimits, TreeRules
+from lepton_pipelines.boosting.grower import Grower, GrowthLimits, TreeRules, closed
 from lepton_pipelines.boosting.histogram import Histograms
 from lepton_pipelines.boosting.metrics import CustomMetric, Metric, metrics_of
 from lepton_pipelines.boosting.model_file import model_of, read_model, write_model
@@ -254,6 +254,7 @@ class _Training:
         traffic: Traffic,
     ) -> Boosted:
         """Boost from round `first` up to `rounds`, unless it stops early."""
+        self.rows.let_members_change()
         round_ = first
         while round_ < rounds and not (stopping and stopping.done):
             last = round_ + 1 == rounds
@@ -313,6 +314,9 @@ class _Training:
                 request = growth.send(total.reshape(-1, cells))
             except StopIteration as end:
                 grown = end.value
+                break
+            if self.rows.members_change:
+                grown = closed(growth)
                 break
             level += 1
             step = GrowNodes(output, request.splits, request.count)

@@ -139,6 +139,7 @@ def status(
 
 def _status(home: Path) -> dict[str, Any]:
     """Return what `status` shows: times in ISO 8601, UTC."""
+    from lepton_pipelines.federation.hub import CONTINUED
     from lepton_pipelines.federation.hub_log import HubLog
     from lepton_pipelines.federation.manifest import read_manifest
     from lepton_pipelines.identity.hub_home import HubHome
@@ -152,6 +153,8 @@ def _status(home: Path) -> dict[str, Any]:
     for run, encoded in log.runs():
         states = [record for record in log.records(run) if record.envelope is None]
         state, epoch = (states[-1].state, states[-1].epoch) if states else ("inviting", None)
+        if state == CONTINUED:
+            state = f"{state} as run {states[-1].reason}"
         runs.append({"run": run, "state": state, "key_epoch": epoch, "members": list(read_manifest(encoded).names)})
     log.close()
     told = {"fingerprint": hub.fingerprint, "members": members, "runs": runs}

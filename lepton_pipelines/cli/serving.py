@@ -116,19 +116,20 @@ class Serving:
         from lepton_pipelines.federation.runs import accept, decline, is_held
         from lepton_pipelines.spec.organisation import read_organisation
 
-        moment, pause = self.not_before.get(one.run, (0.0, FIRST_PAUSE))
-        if one.run in self.parts or one.run in self.left_alone or time.monotonic() < moment or is_held(one.run, mine):
-            return
-        started = Started.of(self.var / "runs" / one.run)
-        if started is not None and started.by != "serve":
-            self.left_alone.add(one.run)
-            self._say(f"run {one.run} was started here by hand and is left to: lepton run --resume {one.run}")
-            return
         manifest = read_manifest(one.manifest)
-        kept = self.var / "runs" / one.run / "pipeline.json"  # what was agreed, whatever the file says by now
+        run_id = manifest.root  # a run whose members changed goes on in the part that was begun with it
+        moment, pause = self.not_before.get(run_id, (0.0, FIRST_PAUSE))
+        if run_id in self.parts or run_id in self.left_alone or time.monotonic() < moment or is_held(run_id, mine):
+            return
+        started = Started.of(self.var / "runs" / run_id)
+        if started is not None and started.by != "serve":
+            self.left_alone.add(run_id)
+            self._say(f"run {run_id} was started here by hand and is left to: lepton run --resume {run_id}")
+            return
+        kept = self.var / "runs" / run_id / "pipeline.json"  # what was agreed, whatever the file says by now
         path = kept if started is not None and kept.is_file() else self._known().get(manifest.spec)
         if path is None:
-            self._leave(one.run, f"refused run {one.run}: its pipeline {manifest.pipeline} does not stand here")
+            self._leave(run_id, f"refused run {run_id}: its pipeline {manifest.pipeline} does not stand here")
             decline(manifest, mine, connection, f"{mine.organisation} has no such pipeline: its file stands not there")
             return
         pipeline = self._read(path)
@@ -145,12 +146,12 @@ class Serving:
                 connection=connection,
             )
         except UserError as error:
-            self._leave(one.run, str(error))
+            self._leave(run_id, str(error))
             return
         finally:
             history.close()
-        self._say(f"takes part in run {one.run} ({pipeline.name}, with {', '.join(pipeline.members)})")
-        self.parts[one.run] = Part(self._start(one.run, path), pause)
+        self._say(f"takes part in run {run_id} ({pipeline.name}, with {', '.join(pipeline.members)})")
+        self.parts[run_id] = Part(self._start(run_id, path), pause)
 
     def _start(self, run_id: str, pipeline: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", _LEPTON, "org", "run", run_id, "--by", "serve"]

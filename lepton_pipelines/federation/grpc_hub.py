@@ -16,9 +16,10 @@ from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import Slot, slot_of
 from lepton_pipelines.federation.frame_server import take_frames
 from lepton_pipelines.federation.frames import Bytes
-from lepton_pipelines.federation.hub import ABORTED, FINISHED, Answer, HubRun, Output
+from lepton_pipelines.federation.hub import ABORTED, CONTINUED, FINISHED, Answer, HubRun, Output
 from lepton_pipelines.federation.hub_log import HubLog
-from lepton_pipelines.federation.manifest import PROTOCOLS, Manifest, choose_protocol, read_manifest
+from lepton_pipelines.federation.hub_stages import back_again, check_proposal, concerns, note_successor
+from lepton_pipelines.federation.manifest import PROTOCOLS, choose_protocol, read_manifest
 from lepton_pipelines.federation.run_figures import RunFigures, figures_of
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, INLINE, LARGEST_MESSAGE, handlers, kept, take_port
@@ -65,6 +66,8 @@ class HubServer:
             machine = HubRun(read_manifest(encoded), self._signer, now=clock())
             machine.restore(self._log.records(run))
             self._runs[run] = LiveRun(machine, self._log, clock)
+        for live in self._runs.values():
+            note_successor(self._runs, live)
         key, certificate = home.tls()
         credentials = grpc.ssl_server_credentials([(key, certificate)], home.authority, require_client_auth=True)
         options = [
@@ -146,7 +149,7 @@ class HubServer:
         member = self._who(context)
         try:
             manifest = read_manifest(request.manifest)
-            self._check_proposal(manifest, member)
+            check_proposal(manifest, member, hub=self._signer.public, known=self._member, runs=self._runs)
         except UserError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
@@ -171,7 +174,7 @@ class HubServer:
         while True:
             with self._changed:
                 runs = [live for live in self._runs.values() if member in live.machine.manifest.names]
-                found = [live for live in runs if not request.under_way_only or live.is_under_way()]
+                found = [live for live in runs if not request.under_way_only or concerns(self._runs, live, member)]
                 if found or self._clock() >= end or self._stopping.is_set():
                     break
                 self._changed.wait(max(end - self._clock(), 0.01))
@@ -188,8 +191,12 @@ class HubServer:
         if len(request.incarnation) != 16:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "an incarnation has 16 bytes")
         live = self._run(request.run, member, context)
+        if over := back_again(self._runs, live, member):
+            return wire.ExchangeReply(status=wire.STATUS_REFUSED, reason=over)
         join = Join(request.run, member, request.incarnation, request.after_epoch)
-        return _reply(live.ask(member, join, _LONGEST_WAIT), live, member)[0]
+        reply = live.ask(member, join, _LONGEST_WAIT)
+        note_successor(self._runs, live)
+        return _reply(reply, live, member)[0]
 
     def Exchange(self, request: wire.ExchangeRequest, context: Any) -> wire.ExchangeReply:  # noqa: N802
         """Take a member's statement; answer when everyone's is there, or with WAITING."""
@@ -252,7 +259,10 @@ class HubServer:
         wait = min(request.wait_milliseconds / 1000, _LONGEST_WAIT)
         data = data or live.take_chunks(member, slot_of(request.envelope))
         digest = hashlib.sha256(data).digest() if data else b""  # here, where others need not wait for it
-        return _reply(live.ask(member, Say(request.envelope, data, digest), wait), live, member)
+        reply = live.ask(member, Say(request.envelope, data, digest), wait)
+        if request.envelope.kind == wire.KIND_MANIFEST:
+            note_successor(self._runs, live)
+        return _reply(reply, live, member)
 
     def _put_chunk(self, request: wire.PutChunkRequest, data: Bytes, context: Any) -> wire.PutChunkReply:
         member = self._who(context)
@@ -311,20 +321,6 @@ class HubServer:
             self._members = {member.name: member for member in self._home.members()}
             self._members_read = now
         return self._members.get(name)
-
-    def _check_proposal(self, manifest: Manifest, member: str) -> None:
-        if member not in manifest.names:
-            raise UserError(f"{member} proposes a run that it is not a member of.")
-        if bytes.fromhex(manifest.hub) != self._signer.public:
-            raise UserError("the manifest names another hub's key.")
-        if not PROTOCOLS[0] <= manifest.protocol <= PROTOCOLS[1]:
-            raise UserError(f"the manifest is for protocol {manifest.protocol}, the hub speaks {PROTOCOLS}.")
-        for name, key in manifest.keys.items():
-            known = self._member(name)
-            if known is None or known.revoked:
-                raise UserError(f"{name} is not admitted to this hub. Its operator can admit it: lepton hub admit")
-            if known.signing_key != key:
-                raise UserError(f"the manifest has another key for {name} than the hub admitted.")
 
     def _run(self, run: str, member: str, context: Any) -> "LiveRun":
         live = self._runs.get(run)
@@ -385,7 +381,17 @@ class LiveRun:
 
     def is_under_way(self) -> bool:
         """Whether the run still invites, runs, or can be resumed."""
-        return self.machine.state not in (ABORTED, FINISHED)
+        return self.machine.state not in (ABORTED, FINISHED, CONTINUED)
+
+    def welcome(self, member: str) -> None:
+        """Somebody who was lost is back."""
+        with self._lock:
+            self._carry_out(self.machine.welcome(self._clock(), member))
+
+    def continued(self, run: str) -> None:
+        """The run goes on as another one."""
+        with self._lock:
+            self._carry_out(self.machine.continued(run))
 
     def put_chunk(self, member: str, request: wire.PutChunkRequest, data: Bytes) -> wire.PutChunkReply:
         """Take a piece of a vector that was announced with just this size."""
@@ -430,8 +436,7 @@ class LiveRun:
             if heard:
                 machine.heard(member, now)
             step, number, missing = machine.missing()
-            if machine.state in (ABORTED, FINISHED):
-                missing = []
+            missing = [] if machine.state in (ABORTED, FINISHED, CONTINUED) else missing
             late = [now - machine.seen.get(name, machine.since) for name in missing]
             return wire.RunStatus(
                 run=machine.manifest.run,
@@ -446,6 +451,9 @@ class LiveRun:
                 seconds_left=max(machine.manifest.grace_seconds - max(late, default=0.0), 0.0),
                 bytes=machine.bytes,
                 signed_by=sorted(machine.signed()),
+                lost=machine.lost,
+                returning=sorted(machine.returning),
+                successor=machine.successor,
             )
 
     def figures(self) -> RunFigures:

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_pipelines.federation.manifest import Manifest
+from lepton_pipelines.federation.manifest import Manifest, read_manifest
+from lepton_pipelines.federation.succession import misfit
 from lepton_pipelines.identity.private_files import make_private_folder, read_private, write_private
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import Policy
@@ -32,7 +33,7 @@ RUNS_REMEMBERED = 8  # of a product: how many runs' rows are kept to compare wit
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, signed REAL NOT NULL, product TEXT NOT NULL, members TEXT NOT NULL, private INTEGER NOT NULL,
-    people BLOB, rows BLOB, kind TEXT NOT NULL DEFAULT 'training'
+    people BLOB, rows BLOB, kind TEXT NOT NULL DEFAULT 'training', manifest BLOB
 );
 CREATE TABLE IF NOT EXISTS refused (
     run TEXT NOT NULL, at REAL NOT NULL, manifest BLOB NOT NULL, reason TEXT NOT NULL
@@ -58,9 +59,10 @@ class RowDigests:
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A run whose manifest was signed here. rows: digests of its rows; None if they were not told or not kept.
+    """A run whose manifest was signed here.
 
-    kind: as in the manifest.
+    rows: digests of its rows; None if they were not told or not kept. kind: as in the manifest. manifest: None if a
+    release kept none.
     """
 
     run: str
@@ -70,6 +72,12 @@ class EarlierRun:
     private: bool
     rows: RowDigests | None
     kind: str = "training"
+    manifest: Manifest | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is an earlier run that went on with other members."""
+        return self.manifest is not None and bool(self.manifest.continues)
 
 
 class RunHistory:
@@ -84,15 +92,23 @@ class RunHistory:
         columns = {name for _, name, *_ in self._database.execute("PRAGMA table_info(runs)")}
         if "kind" not in columns:  # written before runs had kinds
             self._database.execute("ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'training'")
+        if "manifest" not in columns:
+            self._database.execute("ALTER TABLE runs ADD COLUMN manifest BLOB")  # of a release that kept none
 
     def signed(self, manifest: Manifest, organisation: str, *, now: float | None = None) -> None:
         """Note that the manifest was signed; before it is sent."""
         product = manifest.products.get(organisation, "")
         members, private = json.dumps(manifest.names), int(_is_private(manifest))
         self._database.execute(
-            "INSERT OR IGNORE INTO runs (run, signed, product, members, private, kind) VALUES (?, ?, ?, ?, ?, ?)",
-            (manifest.run, now or time.time(), product, members, private, manifest.kind),
+            "INSERT OR IGNORE INTO runs (run, signed, product, members, private, kind, manifest)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (manifest.run, now or time.time(), product, members, private, manifest.kind, manifest.encoded()),
         )
+
+    def manifest(self, run: str) -> Manifest | None:
+        """Return the manifest that was signed for a run; None if none was, or by a release that kept none."""
+        row = self._database.execute("SELECT manifest FROM runs WHERE run = ?", (run,)).fetchone()
+        return None if row is None or row[0] is None else read_manifest(bytes(row[0]))
 
     def trained_on(self, run: str, digests: RowDigests) -> None:
         """Note a run's rows, and forget those of the oldest runs of its kind over the same product.
@@ -120,7 +136,7 @@ class RunHistory:
 
     def runs(self) -> list[EarlierRun]:
         """Return the runs that were signed for, oldest first."""
-        told = "SELECT run, signed, product, members, private, people, rows, kind FROM runs ORDER BY signed"
+        told = "SELECT run, signed, product, members, private, people, rows, kind, manifest FROM runs ORDER BY signed"
         return [
             EarlierRun(
                 run,
@@ -130,8 +146,9 @@ class RunHistory:
                 bool(private),
                 None if rows is None else RowDigests(np.frombuffer(people, np.uint64), np.frombuffer(rows, np.uint64)),
                 kind,
+                None if manifest is None else read_manifest(bytes(manifest)),
             )
-            for run, signed, product, members, private, people, rows, kind in self._database.execute(told)
+            for run, signed, product, members, private, people, rows, kind, manifest in self._database.execute(told)
         ]
 
     def close(self) -> None:
@@ -158,10 +175,12 @@ def check_invitation(
     """
     moment = now or time.time()
     earlier = [one for one in history.runs() if one.run != manifest.run]
+    began = [one for one in earlier if not one.goes_on]
     reasons = [
         *_identity(manifest, organisation, keys, hub_key),
-        *_against_policy(manifest, organisation, policy, earlier, moment),
-        *_against_members(manifest, organisation, earlier),
+        *_against_policy(manifest, organisation, policy, began, moment),
+        *_against_members(manifest, organisation, earlier, history),
+        *_against_signed(manifest, history),
         *further,
     ]
     if reasons:
@@ -271,6 +290,21 @@ def _changed(now: NDArray[np.uint64], then: NDArray[np.uint64]) -> int:
     return max(int(difference[difference > 0].sum()), int(-difference[difference < 0].sum()))
 
 
+def _against_signed(manifest: Manifest, history: RunHistory) -> list[str]:
+    """Refuse a second manifest under one id, and one that goes on from a run otherwise than its members signed for."""
+    reasons = []
+    signed = history.manifest(manifest.run)
+    if signed is not None and signed != manifest:
+        reasons.append("another manifest was signed here under this id")
+    if manifest.continues:
+        root = history.manifest(manifest.root)
+        if root is None:
+            reasons.append(f"it goes on from run {manifest.root}, which was not signed for here")
+        elif problem := misfit(root, manifest):
+            reasons.append(problem)
+    return reasons
+
+
 def _identity(manifest: Manifest, organisation: str, keys: Mapping[str, bytes], hub_key: bytes) -> list[str]:
     reasons = []
     if organisation not in manifest.names:
@@ -309,6 +343,13 @@ def _against_policy(
             continue
         if not isinstance(asked, int) or isinstance(asked, bool) or asked > limit or asked < 1:
             reasons.append(f"it asks for {name} {asked}, the policy allows up to {limit}")
+    if manifest.when_lost == "go_on" and policy.when_lost == "suspend":
+        reasons.append(
+            "it may go on without an organisation that was lost, which shows the others nearly that one's own sums: "
+            "policy.when_lost is suspend"
+        )
+    if manifest.continues:
+        return reasons  # it was counted when it began
     recent = [one for one in earlier if now - one.signed < _WEEK and one.kind == "training"]
     if manifest.kind == "training" and policy.runs_per_week is not None and len(recent) >= policy.runs_per_week:
         reasons.append(
@@ -317,11 +358,15 @@ def _against_policy(
     return reasons
 
 
-def _against_members(manifest: Manifest, organisation: str, earlier: list[EarlierRun]) -> list[str]:
+def _against_members(
+    manifest: Manifest, organisation: str, earlier: list[EarlierRun], history: RunHistory
+) -> list[str]:
     product = manifest.products.get(organisation, "")
     if not product or _is_private(manifest):
         return []
     for one in earlier:
+        if _signed_for(manifest, one, history):
+            continue
         differ = one.members ^ set(manifest.names)
         if one.product == product and not one.private and len(differ) == 1:
             (name,) = differ
@@ -330,6 +375,19 @@ def _against_members(manifest: Manifest, organisation: str, earlier: list[Earlie
                 f"sums together would show {name}'s own. Let at least two members differ, or none"
             ]
     return []
+
+
+def _signed_for(manifest: Manifest, one: EarlierRun, history: RunHistory) -> bool:
+    """Whether all who would be shown by the difference to an earlier run have signed for that beforehand.
+
+    That is so between the stages of one run; and when all come together again for a run like the one that went on
+    without somebody: letting that one rejoin shows no more in the next run than in the same.
+    """
+    signed = one.manifest
+    if signed is None or signed.when_lost != "go_on" or manifest.when_lost != "go_on":
+        return False
+    root = history.manifest(signed.root)
+    return signed.root == manifest.root or (root is not None and one.goes_on and root.names == manifest.names)
 
 
 def _is_private(manifest: Manifest) -> bool:

@@ -32,6 +32,8 @@ _LARGEST_BODY = {wire.KIND_MANIFEST: 64, wire.KIND_KEYS: 2048, wire.KIND_ABORT: 
 _BODY_PER_MEMBER = 1400  # an ML-KEM-768 ciphertext, a wrapped key, two names
 
 INVITING, RUNNING, SUSPENDED, ABORTED, FINISHED = "inviting", "running", "suspended", "aborted", "finished"
+CONTINUED = "continued"  # with other members, as another run
+_OVER = (ABORTED, FINISHED, CONTINUED)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Keep:
     state: str = ""
     epoch: int = 0
     incarnations: Mapping[str, bytes] = field(default_factory=dict)
+    reason: str = ""
+    lost: tuple[str, ...] = ()
     evidence: bool = False
     data: bytes = field(default=b"", repr=False)
 
@@ -79,6 +83,9 @@ class HubRun:
         self.state = INVITING
         self.epoch = 1
         self.reason = ""
+        self.lost: tuple[str, ...] = ()
+        self.returning: set[str] = set()
+        self.successor = ""
         self.bytes = 0
         self.since = now
         self.seen: dict[str, float] = {}
@@ -104,6 +111,8 @@ class HubRun:
             if record.envelope is None:
                 self.state, self.epoch = record.state, record.epoch
                 self.incarnations = dict(record.incarnations)
+                self.reason, self.lost = record.reason, record.lost
+                self.successor = record.reason if record.state == CONTINUED else ""
                 continue
             envelope = record.envelope
             if envelope.kind == wire.KIND_ABORT:
@@ -115,7 +124,7 @@ class HubRun:
                 if record.data:
                     vectors.setdefault(slot_of(envelope), {})[envelope.member] = record.data
         for slot, data in vectors.items():
-            if slot.epoch == self.epoch and slot in self._slots and self.state not in (ABORTED, FINISHED):
+            if slot.epoch == self.epoch and slot in self._slots and self.state not in _OVER:
                 self._data[slot.number] = dict(data)
                 self._complete(slot)
 
@@ -146,8 +155,8 @@ class HubRun:
             outputs.append(self._keep_state())
         if self.state == SUSPENDED:
             self._returned.add(member)
-            if self._returned >= set(self.manifest.names):
-                self.state, self._returned = RUNNING, set()
+            if self._returned >= set(self.manifest.names) and not self.returning:
+                self.state, self._returned, self.lost, self.reason = RUNNING, set(), (), ""
                 outputs.append(self._keep_state())
         self._waiting[member, None] = None
         return outputs + self._answer_waiting()
@@ -196,18 +205,32 @@ class HubRun:
 
     def tick(self, now: float) -> list[Output]:
         """Time has passed: suspend a run that lost a member, end one that nobody took up again."""
-        if self.state in (ABORTED, FINISHED):
+        if self.state in _OVER:
             return []
         if self.state == RUNNING:
-            if self.absent(now):
-                self.state, self.since, self._returned = SUSPENDED, now, set()
-                self.reason = ", ".join(self.absent(now))
-                return [self._keep_state(), *self._answer_waiting()]
-            return []
+            return self._suspend(now, self.absent(now)) if self.absent(now) else []
+        if self.state == INVITING and self.manifest.continues and now - self.since > self.manifest.grace_seconds:
+            return self._suspend(now, sorted(set(self.manifest.names) - self.signed()))
         if now - self.since > self.manifest.expires_seconds:
             what = "suspended" if self.state == SUSPENDED else "waiting for signatures"
             return self.abort(f"run {self.manifest.run} was {what} for {self.manifest.expires_seconds} s and expired")
         return []
+
+    def welcome(self, now: float, member: str) -> list[Output]:
+        """Somebody who was lost is back: stand still, so that the members can go on with it if they signed for that."""
+        if self.state in _OVER or self.manifest.when_lost != "go_on":
+            return []
+        self.returning.add(member)
+        return self._suspend(now, ()) if self.state == RUNNING else []
+
+    def continued(self, run: str) -> list[Output]:
+        """The run goes on as another one, with other members: there is nothing more to be said in this one."""
+        if self.state in _OVER:
+            return []
+        self.state, self.reason, self.successor = CONTINUED, run, run
+        self._data.clear()
+        self._answers.clear()
+        return [self._keep_state(), *self._answer_waiting()]
 
     def abort(self, reason: str) -> list[Output]:
         """End the run in the hub's own name."""
@@ -262,10 +285,26 @@ class HubRun:
         if self.state == ABORTED:
             reply = Reply(wire.STATUS_ABORTED, self.epoch, slot, reason=self.reason, abort=self._abort)
             return [self._answer(member, slot, reply)]
-        if self.state == SUSPENDED and slot is not None and slot.kind != wire.KIND_MANIFEST:
-            reply = Reply(wire.STATUS_SUSPENDED, self.epoch, slot, missing=tuple(self.reason.split(", ")))
+        if self.state == CONTINUED:
+            reply = Reply(wire.STATUS_SUSPENDED, self.epoch, slot, reason=self._gone_on())
             return [self._answer(member, slot, reply)]
+        if self.state == SUSPENDED and slot is not None and slot.kind != wire.KIND_MANIFEST:
+            return [self._answer(member, slot, self._suspended(slot))]
         return None
+
+    def _gone_on(self) -> str:
+        return f"run {self.manifest.run} goes on with other members as run {self.successor}"
+
+    def _suspended(self, slot: Slot) -> Reply:
+        reason = ""
+        if self.returning and not self.lost:
+            reason = f"run {self.manifest.run} stands still: {', '.join(sorted(self.returning))} came back"
+        return Reply(wire.STATUS_SUSPENDED, self.epoch, slot, missing=self.lost, reason=reason)
+
+    def _suspend(self, now: float, lost: Iterable[str]) -> list[Output]:
+        self.state, self.since, self._returned, self.lost = SUSPENDED, now, set(), tuple(lost)
+        self.reason = ", ".join(self.lost)
+        return [self._keep_state(), *self._answer_waiting()]
 
     def _unfit(self, slot: Slot, envelope: wire.Envelope, request: Say) -> str:
         """Say why a statement cannot be taken; empty if it can."""
@@ -350,6 +389,8 @@ class HubRun:
         if slot is None:
             if self.state == SUSPENDED:
                 return None
+            if self.state == CONTINUED:
+                return Reply(wire.STATUS_SUSPENDED, self.epoch, None, reason=self._gone_on())
             if self.state == FINISHED:
                 end = Slot(self.epoch, wire.KIND_FINISH, 0)
                 return Reply(wire.STATUS_COMPLETE, self.epoch, end, list(self._slots[end].values()))
@@ -359,6 +400,8 @@ class HubRun:
             return next(output.reply for output in over if isinstance(output, Answer))
         if slot.kind != wire.KIND_MANIFEST and slot.epoch < self.epoch:
             return Reply(wire.STATUS_NEW_EPOCH, self.epoch, slot)
+        if slot.kind == wire.KIND_MANIFEST and self.state == SUSPENDED and not self._is_complete(slot):
+            return self._suspended(slot)
         if self._is_complete(slot):
             said = self._slots[slot]
             envelopes = [said[name] for name in self.manifest.names]
@@ -408,7 +451,7 @@ class HubRun:
             del self._slots[slot]
 
     def _aborted_by(self, envelope: wire.Envelope) -> list[Output]:
-        if self.state in (ABORTED, FINISHED):
+        if self.state in _OVER:
             return []
         try:
             self.reason = wire.Abort.FromString(envelope.body).reason
@@ -420,7 +463,8 @@ class HubRun:
         return [Keep(self.manifest.run, envelope), self._keep_state(), *self._answer_waiting()]
 
     def _keep_state(self) -> Keep:
-        return Keep(self.manifest.run, None, self.state, self.epoch, dict(self.incarnations))
+        incarnations = dict(self.incarnations)
+        return Keep(self.manifest.run, None, self.state, self.epoch, incarnations, self.reason, self.lost)
 
     def _refuse(self, member: str, slot: Slot | None, reason: str) -> list[Output]:
         return [self._answer(member, slot, Reply(wire.STATUS_REFUSED, self.epoch, slot, reason=reason))]

@@ -116,6 +116,11 @@ class HubConnection:
         status: wire.RunStatus = self.call("Look", wire.StatusRequest(run=run))
         return status
 
+    def come_back(self, run: str) -> str:
+        """Tell the hub that a member which a run went on without is back; return why that is of no use, or nothing."""
+        reply = self.call("Join", wire.JoinRequest(run=run, incarnation=bytes(16)), timeout=40.0)
+        return str(reply.reason) if reply.status == wire.STATUS_REFUSED else ""
+
     def renew(self, request: bytes) -> bytes:
         """Exchange a signed request for a new certificate; returns the admission."""
         admission: bytes = self.call("Renew", wire.RenewRequest(request=request)).admission

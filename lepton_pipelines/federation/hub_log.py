@@ -85,6 +85,8 @@ def _row(keep: Keep) -> tuple[object, ...]:
             "state": keep.state,
             "epoch": keep.epoch,
             "incarnations": {name: value.hex() for name, value in keep.incarnations.items()},
+            "reason": keep.reason,
+            "lost": keep.lost,
         }
         return keep.run, None, None, json.dumps(state), 0, None
     number = keep.envelope.number if keep.envelope.kind in _OF_A_SUM else None
@@ -96,4 +98,5 @@ def _record(run: str, envelope: bytes | None, state: str | None, evidence: int, 
         return Keep(run, wire.Envelope.FromString(envelope), evidence=bool(evidence), data=bytes(data or b""))
     fields = json.loads(state or "{}")
     incarnations = {name: bytes.fromhex(value) for name, value in fields["incarnations"].items()}
-    return Keep(run, None, fields["state"], fields["epoch"], incarnations)
+    lost = tuple(fields.get("lost", ()))
+    return Keep(run, None, fields["state"], fields["epoch"], incarnations, fields.get("reason", ""), lost)

@@ -60,12 +60,19 @@ class Dimensions(_Strict):
         return 16 * self.largest_sum + 64 * 8
 
 
+class Stage(_Strict):
+    """A manifest that was gone on from with other members: its run's id and its digest (hex)."""
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$")]
+    manifest: Hex32
+
+
 class Manifest(_Strict):
     """What a run is. Compared, signed and pinned; see `Manifest.digest`."""
 
     version: Literal[1] = 1
     protocol: int = Field(default=1, ge=1)
-    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$")]
     kind: Kind = "training"
     pipeline: str = Field(default="", max_length=200)
     hub: Hex32
@@ -78,6 +85,9 @@ class Manifest(_Strict):
     privacy: dict[str, int | str | bool] = Field(default_factory=dict)
     dimensions: Dimensions = Dimensions()
     allow_two_parties: bool = False
+    when_lost: Literal["suspend", "go_on"] = "suspend"
+    minimum_members: int = Field(default=3, ge=2)
+    continues: tuple[Stage, ...] = Field(default=(), max_length=64)
     grace_seconds: int = Field(default=300, ge=1, le=7 * 86400)
     expires_seconds: int = Field(default=7 * 86400, ge=60, le=90 * 86400)
     created: int = Field(default=0, ge=0, description="seconds since 1970, by the proposer's clock; informative")
@@ -94,7 +104,14 @@ class Manifest(_Strict):
                 f"{len(names)} members are too few: each of two could subtract itself from the total. Add a third, or "
                 "set allow_two_parties: true"
             )
+        if self.when_lost == "go_on" and self.minimum_members < 3 and not self.allow_two_parties:
+            raise ValueError("minimum_members below 3 needs allow_two_parties: true")
         return self
+
+    @property
+    def root(self) -> str:
+        """The id that the run began under; its own unless its members changed."""
+        return self.continues[0].run if self.continues else self.run
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -46,6 +46,8 @@ def proposed_manifest(pipeline: Pipeline, home: "OrganisationHome", run: str, ki
         parameters=limited(pipeline),
         allow_two_parties=pipeline.allow_two_parties,
         grace_seconds=hub.grace_seconds,
+        when_lost=hub.when_lost,
+        minimum_members=hub.minimum_members,
         created=int(time.time()),
     )
 
@@ -88,7 +90,7 @@ def differences(manifest: Manifest, pipeline: Pipeline, organisation: str, kind:
         found.append("its parameters are not those of the pipeline that stands here")
     if manifest.products.get(organisation) != product_of(pipeline, organisation):
         found.append(f"it calls {organisation}'s data product something else than {product_of(pipeline, organisation)}")
-    if manifest.names != tuple(pipeline.members):
+    if manifest.names != tuple(pipeline.members) and not manifest.continues:
         found.append(f"its members are {', '.join(manifest.names)}, the pipeline's {', '.join(pipeline.members)}")
     if manifest.allow_two_parties != pipeline.allow_two_parties:
         found.append("it is for two parties, the pipeline is not")
@@ -97,4 +99,10 @@ def differences(manifest: Manifest, pipeline: Pipeline, organisation: str, kind:
             f"it is for lepton-pipelines {manifest.code}, and here is {mine}: other code may grow another model. "
             f"Install the same everywhere (pip install lepton-pipelines=={manifest.code}), then start the run again"
         )
+    if isinstance(pipeline.federation, Hub):
+        lost = pipeline.federation.when_lost, pipeline.federation.minimum_members
+        if (manifest.when_lost, manifest.minimum_members) != lost:
+            found.append("it says something else than the pipeline of what happens when an organisation is lost")
+    if pipeline.publisher not in manifest.names:
+        found.append(f"{pipeline.publisher}, which is to register the model, is not among its members")
     return found

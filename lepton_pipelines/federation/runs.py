@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lepton_pipelines.federation.home_rules import RunHistory
     from lepton_pipelines.federation.hub_connection import HubConnection
     from lepton_pipelines.federation.manifest import Kind, Manifest
+    from lepton_pipelines.federation.stages import StagedSums
     from lepton_pipelines.identity.organisation_home import OrganisationHome
     from lepton_pipelines.spec.organisation import Policy
     from lepton_pipelines.spec.pipeline import Pipeline
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 PATIENCE = 15.0  # seconds after which a hub that was not there at all counts as down
 _lock = threading.Lock()
 _runs: dict[str, InProcessFederation] = {}
-_at_hubs: dict[tuple[str, str], "HubSums"] = {}
+_at_hubs: dict[tuple[str, str], "StagedSums"] = {}
 
 
 def open_run(run_id: str, members: Sequence[str], *, allow_two_parties: bool = False) -> InProcessFederation:
@@ -42,7 +43,7 @@ def open_run(run_id: str, members: Sequence[str], *, allow_two_parties: bool = F
     return federation
 
 
-def join(run_id: str, member: str) -> "InProcessSums | HubSums":
+def join(run_id: str, member: str) -> "InProcessSums | StagedSums":
     """Return the member's sums in a run that was opened in this process, or that this process has joined at a hub.
 
     Raises UserError if no such run is open here, or if it does not know the member.
@@ -95,12 +96,14 @@ def joined_run(
     pipeline: "Pipeline",
     kind: "Kind" = "training",
     tell: Callable[[str], None] | None = None,
-) -> Iterator["HubSums"]:
+) -> Iterator["StagedSums"]:
     """Be in a run at a hub for the length of a block, where `join` finds it; one that is new to the hub is proposed.
 
-    kind: what is done there; a run of another kind is refused. tell: is told in a sentence whom the run waits for.
+    A run whose members changed is joined as what it goes on as. kind: what is done there; a run of another kind is
+    refused. tell: is told in a sentence whom the run waits for.
     Raises UserError if the organisation's own rules or the hub refuse it, or if another process is in it already.
     """
+    from lepton_pipelines.federation.changing import stage_of_now
     from lepton_pipelines.federation.home_rules import RunHistory
     from lepton_pipelines.federation.proposal import hub_of, proposed_manifest
 
@@ -116,7 +119,9 @@ def joined_run(
                 # Another member, started at the same moment, was first: its manifest is checked like an invitation.
                 if not is_known(run_id, home, address=address):
                     raise
-        with connect(run_id, home, policy=policy, address=address, pipeline=pipeline, kind=kind, tell=tell) as sums:
+        stage = stage_of_now(run_id, home, pipeline, tell=tell)
+        live = connect(stage, home, policy=policy, address=address, pipeline=pipeline, kind=kind, tell=tell)
+        with staged(live, home) as sums:
             key = (run_id, home.organisation)
             with _lock:
                 _at_hubs[key] = sums
@@ -125,6 +130,15 @@ def joined_run(
             finally:
                 with _lock:
                     del _at_hubs[key]
+
+
+def staged(live: "HubSums", home: "OrganisationHome") -> "StagedSums":
+    """Return the sums of a run from its first stage on. live: of the stage of now."""
+    from lepton_pipelines.federation.stages import StagedSums
+
+    manifest = live.manifest
+    earlier = [home.run_folder(stage.run) for stage in manifest.continues]
+    return StagedSums(live, earlier, folder=home.run_folder(manifest.run), root=home.run_folder(manifest.root))
 
 
 @contextmanager
@@ -306,8 +320,10 @@ def manifest_of(connection: "HubConnection", run_id: str) -> "Manifest":
 
 def forget_totals(run_id: str, home: "OrganisationHome") -> None:
     """Delete the totals of a run that is over here: nobody will ask for them again. What was signed stays."""
+    from lepton_pipelines.federation.changing import stages_here
     from lepton_pipelines.federation.journal import RunJournal
 
-    journal = RunJournal(home.run_folder(run_id))
-    journal.drop_totals(journal.done)
-    journal.close()
+    for stage in stages_here(run_id, home):
+        journal = RunJournal(home.run_folder(stage))
+        journal.drop_totals(journal.done)
+        journal.close()

@@ -20,6 +20,7 @@ from lepton_pipelines.boosting.model_file import read_model
 from lepton_pipelines.federation.grpc_member import HubSums, RunSuspended
 from lepton_pipelines.federation.hub import ABORTED
 from lepton_pipelines.federation.hub_connection import Closed, ConnectionLost, HubConnection
+from lepton_pipelines.federation.stages import StagedSums
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.identity.private_files import read_private, write_private
 from lepton_pipelines.ledger import entries
@@ -59,7 +60,9 @@ def record_of(run: str, organisation: str) -> "HubRecord | None":
 
 
 @contextmanager
-def recorded_run(sums: HubSums, home: OrganisationHome, pipeline: Pipeline, address: str) -> Iterator["HubRecord"]:
+def recorded_run(
+    sums: HubSums | StagedSums, home: OrganisationHome, pipeline: Pipeline, address: str
+) -> Iterator["HubRecord"]:
     """Keep a record of a run at a hub for the length of a block, where `record_of` finds it.
 
     An error that ends the block is told to the ledger by its kind: who was away, who stopped.
@@ -67,7 +70,7 @@ def recorded_run(sums: HubSums, home: OrganisationHome, pipeline: Pipeline, addr
     connection = HubConnection(home.credentials(), address=address, patience=float(sums.manifest.grace_seconds))
     try:
         record = HubRecord(sums, connection, home, pipeline)
-        key = (sums.manifest.run, home.organisation)
+        key = (sums.manifest.root, home.organisation)
         with _lock:
             _records[key] = record
         try:
@@ -148,7 +151,9 @@ def _ledger_of(home: OrganisationHome, address: str | None) -> Iterator[MemberLe
 class HubRecord:
     """One organisation's voice in, and check of, the ledger entries of one run."""
 
-    def __init__(self, sums: HubSums, connection: HubConnection, home: OrganisationHome, pipeline: Pipeline) -> None:
+    def __init__(
+        self, sums: HubSums | StagedSums, connection: HubConnection, home: OrganisationHome, pipeline: Pipeline
+    ) -> None:
         self.run, self.name, self.pipeline = sums.manifest.run, home.organisation, pipeline
         self.home = home
         self._sums = sums
@@ -267,12 +272,12 @@ class HubRecord:
 
         With it, digests of trees tell the hub nothing, not even whether it has guessed a tree.
         """
-        folder = self.home.run_folder(self.run)
+        folder = self.home.run_folder(self._sums.manifest.root)  # also when members changed: the total is one of then
         share = folder / SHARE_FILE
         if not share.exists():
             write_private(share, secrets.token_bytes(32))
         mine = np.frombuffer(read_private(share, what="this run's part of the ledger's salt"), "<u4").astype(np.int64)
-        total = self._sums.sum("ledger/salt", mine, bound=len(self._members) << 32)
+        total = self._sums.sum("ledger/salt", mine, bound=len(self.pipeline.members) << 32)
         salt = hashlib.sha256(total.astype("<i8").tobytes()).digest()
         write_private(folder / SALT_FILE, salt, replace=True)
         return salt

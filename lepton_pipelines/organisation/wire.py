@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lepton_pipelines.evaluation.result import Wire
-from lepton_pipelines.sums import Int64Array, PendingSum, Sums, Traffic
+from lepton_pipelines.sums import ChangingSums, Int64Array, PendingSum, Sums, Traffic
 
 BYTES_A_CELL = 6  # a cell's bound is 2^48: masks stay in machine words
 
@@ -46,6 +46,16 @@ class CountedSums:
     def parties(self) -> int:
         """How many parties' vectors a total is made of."""
         return self._sums.parties
+
+    @property
+    def members_change(self) -> bool:
+        """Whether the next sum is the first one of other members."""
+        return isinstance(self._sums, ChangingSums) and self._sums.members_change
+
+    def let_members_change(self) -> None:
+        """Pass on that totals of other members make sense from here on."""
+        if isinstance(self._sums, ChangingSums):
+            self._sums.let_members_change()
 
     def start(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> PendingSum:
         """Begin a sum and count it."""
@@ -86,7 +96,8 @@ def purpose_of(name: str) -> str:
 def gather(sums: Sums, name: str, *, member: str, members: Sequence[str], document: bytes) -> dict[str, bytes]:
     """Hand every member's document to every member; two sums, of the lengths and of the contents.
 
-    member: who we are. members: all of them, in the order that all use.
+    member: who we are. members: all of them, in the order that all use. Where members changed between or before the
+    two sums, who was not in both has an empty document, or one of zeros.
     """
     place = list(members).index(member)
     lengths = np.zeros(len(members), np.int64)
@@ -95,7 +106,7 @@ def gather(sums: Sums, name: str, *, member: str, members: Sequence[str], docume
     cells = -(-lengths // BYTES_A_CELL)
     ends = np.cumsum(cells)
     total = np.zeros(int(ends[-1]), np.int64)
-    if len(document):
+    if len(document) == lengths[place] > 0:
         total[ends[place] - cells[place] : ends[place]] = _to_cells(document)
     if len(total):
         total = sums.sum(f"{name}/contents", total, bound=(1 << (8 * BYTES_A_CELL)) - 1)
@@ -106,10 +117,10 @@ def gather(sums: Sums, name: str, *, member: str, members: Sequence[str], docume
 
 
 def gather_json(sums: Sums, name: str, *, member: str, members: Sequence[str], document: Any) -> dict[str, Any]:
-    """`gather` of documents of JSON's types."""
+    """`gather` of documents of JSON's types; members that were lost meanwhile are left out."""
     encoded = json.dumps(document, separators=(",", ":")).encode()
     told = gather(sums, name, member=member, members=members, document=encoded)
-    return {other: json.loads(text) for other, text in told.items()}
+    return {other: json.loads(text) for other, text in told.items() if text.strip(b"\0")}
 
 
 def _to_cells(document: bytes) -> Int64Array:

@@ -273,6 +273,12 @@ class Policy(SpecModel):
         title="Algorithms",
         description="What may be trained here: xgboost, linear, others as {name, digest}; unset: the first two.",
     )
+    when_lost: Literal["suspend", "go_on"] = Field(
+        default="go_on",
+        title="When an organisation is lost",
+        description="suspend: refuse runs that may go on without an organisation, this one included, which shows the "
+        "others nearly its own sums; go_on: take part in them.",
+    )
     share_scores: bool = Field(
         default=False, title="Share scores", description="This organisation's own scores may be shown to the others."
     )

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,14 +99,10 @@ class Processes:
             self.kill_hub()
 
 
-@pytest.fixture
-def processes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Processes]:
-    """`lepton hub serve` and three onboarded organisations, whose run is proposed.
-
-    The parameter is the grace time in seconds: long enough for a slow machine to start a process in, unless given.
-    """
-    hub = HubHome.create(tmp_path / "hub", "localhost:7443")
-    homes = {name: OrganisationHome.create(tmp_path / name, name) for name in NAMES}
+def onboarded(folder: Path, names: Sequence[str]) -> tuple[HubHome, dict[str, OrganisationHome]]:
+    """A hub's folder and organisations' that it admitted and that trust each other."""
+    hub = HubHome.create(folder / "hub", "localhost:7443")
+    homes = {name: OrganisationHome.create(folder / name, name) for name in names}
     for home in homes.values():
         asked = home.request()
         admission = hub.admit(asked, fingerprint=asked.fingerprint)
@@ -115,6 +111,16 @@ def processes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Proces
             if other is not home:
                 theirs = other.request()
                 home.trust(theirs.model_dump_json().encode(), fingerprint=theirs.fingerprint)
+    return hub, homes
+
+
+@pytest.fixture
+def processes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Processes]:
+    """`lepton hub serve` and three onboarded organisations, whose run is proposed.
+
+    The parameter is the grace time in seconds: long enough for a slow machine to start a process in, unless given.
+    """
+    hub, homes = onboarded(tmp_path, NAMES)
     manifest = Manifest(
         run=f"r-{int(time.time())}",
         hub=hub.signer().public.hex(),
@@ -123,6 +129,31 @@ def processes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Proces
         contract="11" * 32,
         code="test",
         grace_seconds=getattr(request, "param", 200),
+    )
+    hub.close()
+    one = Processes(tmp_path, manifest, homes)
+    try:
+        one.serve()
+        propose(manifest, homes["north"], address=f"localhost:{one.port}")
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture
+def four_that_go_on(tmp_path: Path) -> Iterator[Processes]:
+    """A hub and four organisations, which have signed for going on without one of them after six seconds."""
+    names = ("coast", *NAMES)
+    hub, homes = onboarded(tmp_path, names)
+    manifest = Manifest(
+        run="r",
+        hub=hub.signer().public.hex(),
+        members=tuple(Member(name=name, key=homes[name].signer().public.hex()) for name in names),
+        spec="00" * 32,
+        contract="11" * 32,
+        code="test",
+        when_lost="go_on",
+        grace_seconds=6,
     )
     hub.close()
     one = Processes(tmp_path, manifest, homes)

@@ -17,6 +17,7 @@ from lepton_pipelines.federation.home_rules import (
 )
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.manifest import Manifest, Member
+from lepton_pipelines.federation.succession import following
 from lepton_pipelines.identity.signing import SigningKey
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import Policy
@@ -227,3 +228,57 @@ def test_the_refused_retrain_would_have_given_away_the_new_patients():
     before, after = histogram(np.arange(999)), histogram(np.arange(1_000))
     told = after - before  # what anyone with both totals can compute
     assert np.count_nonzero(told) == 1 and told[codes[999]] == gradients[999]
+
+
+FOUR = ("east", "harbour", "north", "valley")
+
+
+def going_on(run="r-1", members=FOUR, **fields):
+    return manifest(run, members, when_lost="go_on", **fields)
+
+
+def test_a_policy_refuses_runs_that_may_go_on_without_a_member_by_its_name(history):
+    check(going_on(), history)
+    with pytest.raises(UserError, match=r"may go on without an organisation .* policy.when_lost is suspend"):
+        check(going_on(), history, Policy(when_lost="suspend"))
+
+
+def test_only_what_was_signed_for_is_gone_on_with_and_it_is_no_run_of_its_own(history):
+    root = going_on()
+    after = following(root, root, ["east"], [])
+    with pytest.raises(UserError, match="it goes on from run r-1, which was not signed for here"):
+        check(after, history)
+    history.signed(root, "north", now=99 * DAY)
+    check(after, history, Policy(runs_per_week=1))  # differs by one: signed for
+    with pytest.raises(UserError, match="changes more of the manifest of run r-1 than its members"):
+        check(after.model_copy(update={"parameters": {"max_depth": 8}}), history)
+    history.signed(after, "north", now=99 * DAY)
+    with pytest.raises(UserError, match="another manifest was signed here under this id"):
+        check(following(root, root, ["valley"], []), history)
+    check(following(root, after, [], ["east"]), history)
+
+
+def test_after_going_on_only_all_of_them_together_may_train_again_and_only_if_they_sign_for_it_again(history):
+    root = going_on()
+    for one in (root, following(root, root, ["east"], [])):
+        history.signed(one, "north", now=99 * DAY)
+    check(going_on("r-2"), history)
+    with pytest.raises(UserError, match=r"differ from those of run r-1\.1 over data product north/patients by east"):
+        check(manifest("r-2", FOUR), history)
+    with pytest.raises(UserError, match="differ from those of run r-1 over data product north/patients by east"):
+        check(going_on("r-2", FOUR[1:]), history)
+
+
+def test_a_history_of_a_release_that_kept_no_manifests_is_read(tmp_path):
+    (tmp_path / "north").mkdir(mode=0o700)
+    with closing(sqlite3.connect(tmp_path / "north" / "history.sqlite")) as old:
+        old.execute(
+            "CREATE TABLE runs (run TEXT PRIMARY KEY, signed REAL NOT NULL, product TEXT NOT NULL,"
+            " members TEXT NOT NULL, private INTEGER NOT NULL, people BLOB, rows BLOB)"
+        )
+        old.execute("INSERT INTO runs VALUES ('r-0', 1.0, 'north/patients', '[\"north\"]', 0, NULL, NULL)")
+        old.commit()
+    kept = RunHistory(tmp_path / "north")
+    kept.signed(going_on(), "north")
+    assert [one.manifest for one in kept.runs()] == [None, going_on()]
+    kept.close()

@@ -119,6 +119,25 @@ def test_a_mistake_is_one_message_that_says_where(folder, old, new, message):
     assert "pipeline.yaml:" in str(refused.value)
 
 
+def test_a_pipeline_at_a_hub_survives_json_as_a_run_keeps_it(folder):
+    pipeline = read_pipeline(folder.change("pipeline.yaml", ("in-process ", "{hub: 'hub:7443'} ")))
+    assert Pipeline.model_validate_json(pipeline.model_dump_json()) == pipeline
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ("minimum_members: 4", "federation.minimum_members needs when_lost: go_on"),
+        ("when_lost: go_on", "minimum_members is 3, with 3 organisations none could be lost"),
+        ("when_lost: go_on, minimum_members: 2", "minimum_members below 3 lets two see each other's sums"),
+    ],
+)
+def test_going_on_without_an_organisation_needs_enough_of_them(folder, told, problem):
+    path = folder.change("pipeline.yaml", ("in-process ", f"{{hub: 'hub:7443', {told}}} "))
+    with pytest.raises(UserError, match=problem):
+        read_pipeline(path)
+
+
 def test_a_comparison_with_pooled_rows_is_refused_with_a_hub(folder):
     path = folder.change(
         "pipeline.yaml",

@@ -203,7 +203,7 @@ class ListRequest(_message.Message):
     def __init__(self, under_way_only: _Optional[bool] = ..., wait_milliseconds: _Optional[int] = ...) -> None: ...
 
 class RunStatus(_message.Message):
-    __slots__ = ("run", "manifest", "status", "epoch", "number", "step", "missing", "seconds_since_seen", "reason", "seconds_left", "bytes", "signed_by")
+    __slots__ = ("run", "manifest", "status", "epoch", "number", "step", "missing", "seconds_since_seen", "reason", "seconds_left", "bytes", "signed_by", "lost", "returning", "successor")
     class SecondsSinceSeenEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +223,9 @@ class RunStatus(_message.Message):
     SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     SIGNED_BY_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    RETURNING_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSOR_FIELD_NUMBER: _ClassVar[int]
     run: str
     manifest: bytes
     status: str
@@ -235,7 +238,10 @@ class RunStatus(_message.Message):
     seconds_left: float
     bytes: int
     signed_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run: _Optional[str] = ..., manifest: _Optional[bytes] = ..., status: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., step: _Optional[str] = ..., missing: _Optional[_Iterable[str]] = ..., seconds_since_seen: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., seconds_left: _Optional[float] = ..., bytes: _Optional[int] = ..., signed_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    lost: _containers.RepeatedScalarFieldContainer[str]
+    returning: _containers.RepeatedScalarFieldContainer[str]
+    successor: str
+    def __init__(self, run: _Optional[str] = ..., manifest: _Optional[bytes] = ..., status: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., step: _Optional[str] = ..., missing: _Optional[_Iterable[str]] = ..., seconds_since_seen: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., seconds_left: _Optional[float] = ..., bytes: _Optional[int] = ..., signed_by: _Optional[_Iterable[str]] = ..., lost: _Optional[_Iterable[str]] = ..., returning: _Optional[_Iterable[str]] = ..., successor: _Optional[str] = ...) -> None: ...
 
 class ListReply(_message.Message):
     __slots__ = ("runs",)
