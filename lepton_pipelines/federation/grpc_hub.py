@@ -383,15 +383,10 @@ class LiveRun:
         """Whether the run still invites, runs, or can be resumed."""
         return self.machine.state not in (ABORTED, FINISHED, CONTINUED)
 
-    def welcome(self, member: str) -> None:
-        """Somebody who was lost is back."""
+    def change(self, work: Callable[[HubRun, float], list[Output]]) -> None:
+        """Do something with the state machine, at its time, and carry out what it wants."""
         with self._lock:
-            self._carry_out(self.machine.welcome(self._clock(), member))
-
-    def continued(self, run: str) -> None:
-        """The run goes on as another one."""
-        with self._lock:
-            self._carry_out(self.machine.continued(run))
+            self._carry_out(work(self.machine, self._clock()))
 
     def put_chunk(self, member: str, request: wire.PutChunkRequest, data: Bytes) -> wire.PutChunkReply:
         """Take a piece of a vector that was announced with just this size."""

@@ -62,7 +62,7 @@ def note_successor(runs: "Mapping[str, LiveRun]", live: "LiveRun") -> None:
     """Close the runs that one goes on from, once all its members have signed."""
     if live.machine.state == RUNNING:
         for stage in live.machine.manifest.continues:
-            runs[stage.run].continued(live.machine.manifest.run)
+            runs[stage.run].change(lambda machine, _: machine.continued(live.machine.manifest.run))
 
 
 def concerns(runs: "Mapping[str, LiveRun]", live: "LiveRun", member: str) -> bool:
@@ -82,7 +82,7 @@ def back_again(runs: "Mapping[str, LiveRun]", live: "LiveRun", member: str) -> s
         run, after = live.machine.manifest.run, newest.machine
         return f"run {run} went on as run {after.manifest.run}, which is {after.state}"
     if member not in newest.machine.manifest.names:
-        newest.welcome(member)
+        newest.change(lambda machine, now: machine.welcome(now, member))
     return ""
 
 
