@@ -98,6 +98,34 @@ def test_a_second_run_makes_a_challenger_and_says_why(first_run, module_example,
     assert told["champion"]["scores"]["auc"] == pytest.approx(told["figures"]["scores"]["auc"])
 
 
+@pytest.mark.slow
+def test_a_run_may_go_on_boosting_from_the_champion(first_run, module_example, module_lepton):
+    import xgboost
+
+    def model(folder):
+        booster = xgboost.Booster()
+        booster.load_model(bytearray((folder / "organisations" / "valley" / "model.ubj").read_bytes()))
+        return booster
+
+    before = min((module_example.var / "runs").iterdir(), key=lambda folder: folder.name)  # whose model is champion
+    told = module_example.spec.read_text()
+    for old, new in (("rounds: 60", "rounds: 5\n  start: champion"), ("  early_stopping_rounds: 10\n", "")):
+        assert old in told
+        told = told.replace(old, new, 1)
+    warm = module_example.folder / "warm.yaml"
+    warm.write_text(told.replace("comparison: {alone: true, pooled: true}", "comparison: {}"))
+    ended = module_lepton("run", warm, "--var", module_example.var)
+    assert ended.code == 0, ended.out + ended.err
+    champion, longer = model(before), model(run_folder(module_example))
+    assert longer.num_boosted_rounds() == champion.num_boosted_rounds() + 5
+    assert longer.get_dump(with_stats=True)[:-5] == champion.get_dump(with_stats=True)
+    assert {path.name for path in (run_folder(module_example) / "organisations").iterdir()} == {
+        "harbour",
+        "north",
+        "valley",
+    }
+
+
 @pytest.fixture
 def started(example, environment):
     """A run as a process, stopped at the end whatever happens."""
