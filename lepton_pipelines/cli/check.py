@@ -25,22 +25,32 @@ def check(spec: Path, *, var: Path) -> None:
     from rich.console import Console
 
     from lepton_pipelines.organisation.checking import check_organisation, check_spec
+    from lepton_pipelines.organisation.disclosure import disclosure_notes
     from lepton_pipelines.organisation.folder import check_writable
 
     check_spec(pipeline)
     console = Console(highlight=False)
     console.print(f"  {spec.name:<12} {pipeline.name}: {', '.join(pipeline.members)}, contract {contract.id}")
     problems: list[str] = []
+    trained: list[int] = []
     for name, organisation in organisations.items():
         try:
             found = check_organisation(pipeline, organisation, var)
         except UserError as error:
             problems += error.problems
             continue
+        trained.append(found.rows["train"])
         sets = ", ".join(f"{rows} {count:,}" for rows, count in found.rows.items())
         console.print(f"  {name:<12} {found.files} files, {found.checked:,} rows ({sets}), {found.set_aside} set aside")
         for warning in found.warnings:
             console.print(f"  [yellow]note[/]         {warning}", soft_wrap=True)
+    if not problems:
+        rows = sum(trained) * len(pipeline.members) // len(trained)
+        whose = f"all organisations' {rows:,} training rows"
+        if len(trained) < len(pipeline.members):
+            whose = f"some {rows:,} training rows, if the others have as many as {next(iter(organisations))},"
+        for note in disclosure_notes(pipeline.training, rows, whose=whose):
+            console.print(f"  [yellow]note[/]         {note}", soft_wrap=True)
     try:
         check_writable(var)
         if pipeline.publisher in organisations:

@@ -54,6 +54,7 @@ def test_checking_the_example_trains_nothing_and_leaves_nothing(command_line, ex
     assert ended.code == 0, ended.err
     assert "north" in ended.out
     assert "214 rows" in ended.out
+    assert "all organisations' 380 training rows make at most 19 bins a column" in ended.out
     assert "ready" in ended.out
     assert not example.var.exists()
 
