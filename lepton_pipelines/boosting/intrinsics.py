@@ -86,12 +86,23 @@ def _fetch_add(typing: Any, array: Any, index: Any) -> Any:
     return types.int64(array, types.int64), code
 
 
+@intrinsic
+def _lowest_bit(typing: Any, bits: Any) -> Any:
+    """Number of the lowest bit that is 1; 64 if there is none."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.int64), code
+
+
 # Called from kernels without the two arguments that Numba adds, which type checkers do not know.
 at: Any = _at
 put: Any = _put
 fetch_add: Any = _fetch_add
 prefetch: Any = _prefetch
 add_pair: Any = _add_pair
+lowest_bit: Any = _lowest_bit
 
 
 def aligned_empty(shape: tuple[int, ...]) -> NDArray[np.int64]:

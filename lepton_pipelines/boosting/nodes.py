@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_pipelines.boosting.binning import Binning, Codes
+from lepton_pipelines.boosting.binning import Binning, CodeArray
 from lepton_pipelines.boosting.compiled import kernel
 from lepton_pipelines.boosting.growing_tree import Splits
 from lepton_pipelines.boosting.intrinsics import at, fetch_add, prefetch, put
+from lepton_pipelines.boosting.lookup import Lookup
 from lepton_pipelines.boosting.partition import WHOLE, Questions, cut, follow
 from lepton_pipelines.boosting.pool import Pool
 from lepton_pipelines.boosting.tree import ROOT, Tree
@@ -26,8 +27,8 @@ class RowNodes:
     rows: int32, the rows that the tree is grown from. scratch: int32, at least as long.
     """
 
-    def __init__(self, binning: Binning, codes: Codes, rows: Int32Array, scratch: Int32Array, pool: Pool) -> None:
-        self._binning, self._codes, self._pool = binning, codes, pool
+    def __init__(self, binning: Binning, lookup: Lookup, rows: Int32Array, scratch: Int32Array, pool: Pool) -> None:
+        self._binning, self._lookup, self._pool = binning, lookup, pool
         self._rows, self._scratch = rows, scratch
         self._start, self._end = np.zeros(_NODES, np.int64), np.zeros(_NODES, np.int64)
         self._end[ROOT] = len(rows)
@@ -56,9 +57,8 @@ class RowNodes:
     def _follow(
         self, starts: Int64Array, ends: Int64Array, questions: Questions, pairs: Int32Array
     ) -> tuple[Int64Array, Int64Array]:
-        offsets = self._binning.offsets
-        arguments = self._codes, offsets, self._rows, self._scratch, starts, ends, questions, pairs.ravel(), self._pool
-        return follow(*arguments)
+        rows, scratch, pool = self._rows, self._scratch, self._pool
+        return follow(self._lookup, self._binning, rows, scratch, starts, ends, questions, pairs.ravel(), pool)
 
     def add_leaves(self, tree: Tree, last: Splits, places: Int32Array, margin: Float32Array) -> None:
         """Add each row's leaf value to its margin, float32, (rows,).
@@ -72,8 +72,10 @@ class RowNodes:
         left_value = tree.threshold[np.concatenate([last.left, whole])]
         right_value = tree.threshold[np.concatenate([last.left + 1, whole])]
         pieces = cut(self._start[nodes], self._end[nodes], self._pool.threads)
+        codes, lookup = self._lookup.codes, self._lookup
+        copy = np.where(feature >= 0, lookup.place[feature], -1).astype(np.int32)
         work = (
-            *(self._codes.values, self._codes.features, self._rows, pieces.node, pieces.lo, pieces.hi),
+            *(codes.values, codes.features, lookup.copies, copy, self._rows, pieces.node, pieces.lo, pieces.hi),
             *(feature, last.tables(self._binning), left_value, right_value, margin, np.zeros(1, np.int64)),
         )
         self._pool.run([(_add_leaves, work)] * pieces.threads)
@@ -93,8 +95,10 @@ def number_rows(rows: Int32Array) -> None:
 
 @kernel
 def _add_leaves(
-    codes: NDArray[np.uint8],
+    codes: CodeArray,
     features: int,
+    copies: CodeArray,
+    copy: Int32Array,
     rows: Int32Array,
     node_of: Int64Array,
     los: Int64Array,
@@ -121,11 +125,14 @@ def _add_leaves(
                 put(margin, row, at(margin, row) + left)
         else:
             table = tables[node]
+            source, width, first = codes, np.int64(features), column
+            if copy[node] >= 0:
+                source, width, first = copies[copy[node]], np.int64(1), np.int64(0)
             for k in range(lo, hi):
                 if k + _AHEAD < hi:
                     ahead = np.int64(at(rows, k + _AHEAD))
-                    prefetch(codes, ahead * features + column)
+                    prefetch(source, ahead * width + first)
                     prefetch(margin, ahead)
                 row = np.int64(at(rows, k))
-                goes_left = at(table, np.int64(at(codes, row * features + column))) != 0
+                goes_left = at(table, np.int64(at(source, row * width + first))) != 0
                 put(margin, row, at(margin, row) + (left if goes_left else right))

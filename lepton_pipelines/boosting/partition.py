@@ -3,7 +3,7 @@
 One array holds all row numbers, each node a stretch of it. A split rearranges the node's stretch, rows that go left
 first, so that memory is visited in one direction. Every row is written to two places and one of them advances: there
 is no branch to mispredict. The rows of one child are counted on the way, block by block, while their codes are still
-near: fetching them from memory costs more than adding them up.
+near: fetching them from memory costs more than adding them up. Of what is kept beside the codes, see `lookup`.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_pipelines.boosting.binning import Codes
+from lepton_pipelines.boosting.binning import Binning, CodeArray
 from lepton_pipelines.boosting.compiled import inlined, kernel
-from lepton_pipelines.boosting.intrinsics import add_pair, aligned_empty, at, fetch_add, prefetch, put
+from lepton_pipelines.boosting.intrinsics import add_pair, aligned_empty, at, fetch_add, lowest_bit, prefetch, put
+from lepton_pipelines.boosting.lookup import WORD, Lookup
 from lepton_pipelines.boosting.pool import Pool
 
 Int8Array = NDArray[np.int8]
@@ -75,8 +76,8 @@ class Questions:
 
 
 def follow(
-    codes: Codes,
-    offsets: Int32Array,
+    lookup: Lookup,
+    binning: Binning,
     rows: Int32Array,
     scratch: Int32Array,
     starts: Int64Array,
@@ -87,24 +88,28 @@ def follow(
 ) -> tuple[Int64Array, Int64Array]:
     """Bring each node's rows into order, left ones first, and count those that are wanted.
 
-    offsets: int32, where each column's cells begin, and the end. rows: int32, row numbers, rearranged in place.
-    scratch: int32, as long. starts, ends: int64, each node's stretch. pairs: int32, quantised gradient and hessian
-    of each row, side by side. Returns int64, where in `rows` each node's right side begins, and the histograms,
-    int64, (nodes, 2 * cells), uninitialised where nothing is wanted.
+    rows: int32, row numbers, rearranged in place. scratch: int32, as long. starts, ends: int64, each node's stretch.
+    pairs: int32, quantised gradient and hessian of each row, side by side. Returns int64, where in `rows` each node's
+    right side begins, and the histograms, int64, (nodes, 2 * cells), uninitialised where nothing is wanted.
     """
-    nodes = len(starts)
+    nodes, codes, offsets = len(starts), lookup.codes, binning.offsets
     pieces = cut(starts, ends, pool.threads)
+    feature, goes_left, wanted = questions.feature, questions.goes_left, questions.wanted
+    split = feature >= 0
+    lookup.ask(feature[split], (ends - starts)[split], pool)
+    copy = np.where(split, lookup.place[feature], -1).astype(np.int32)
     # A node's histogram is counted by every thread that gets a piece of it: the first into the node's own place.
     helpers = np.minimum(pieces.of_node, pieces.threads) - 1
     extra = nodes + np.cumsum(helpers) - helpers
     out = aligned_empty((nodes + int(helpers.sum()), 2 * int(offsets[-1])))
+    totals = np.zeros((len(out), 2), np.int64)  # of all rows counted there, where missing values are not
     claimed = np.zeros(nodes, np.int64)
     lefts = np.zeros(len(pieces.lo), np.int64)
     counters = np.zeros(2, np.int64)
-    feature, goes_left, wanted = questions.feature, questions.goes_left, questions.wanted
     work = (
-        *(codes.values, codes.features, offsets, rows, scratch, pieces.node, pieces.lo, pieces.hi, pieces.of_node),
-        *(feature, goes_left, wanted, pairs, counters, lefts, claimed, extra, out),
+        *(codes.values, codes.features, lookup.present, lookup.copies, copy, offsets, rows, scratch),
+        *(pieces.node, pieces.lo, pieces.hi, pieces.of_node, feature, goes_left, wanted, pairs, counters, lefts),
+        *(claimed, extra, out, totals),
     )
     pool.run([(_follow, work)] * pieces.threads)
     middles = starts.copy()
@@ -113,7 +118,7 @@ def follow(
     _places(pieces.node, pieces.lo, pieces.hi, lefts, starts, middles, left_at, right_at)
     rest = (
         *(rows, scratch, pieces.node, pieces.lo, pieces.hi, pieces.of_node, feature, lefts, left_at, right_at),
-        *(counters, claimed, extra, out),
+        *(counters, claimed, extra, out, totals, len(lookup.present) > 0, offsets, binning.bins),
     )
     copied = int((ends - starts).sum())
     pool.run([(_put_together, rest)] * (pieces.threads if copied > _SMALL_COPY else 1))
@@ -147,9 +152,68 @@ def _prefetch_row(codes: NDArray[np.uint8], features: int, pairs: Int32Array, ro
 
 
 @kernel
-def _follow(
-    codes: NDArray[np.uint8],
+def _count_all(
+    codes: CodeArray,
     features: int,
+    offsets: Int32Array,
+    pairs: Int32Array,
+    rows: Int32Array,
+    start: np.int64,
+    step: np.int64,
+    many: np.int64,
+    histogram: Int64Array,
+) -> None:
+    """Count so many rows, every value: those from `start` on, every step-th."""
+    for n in range(many):
+        if n + _COUNT_AHEAD < many:
+            _prefetch_row(codes, features, pairs, np.int64(at(rows, start + step * (n + _COUNT_AHEAD))))
+        _count_row(codes, features, offsets, pairs, np.int64(at(rows, start + step * n)), histogram)
+
+
+@kernel
+def _count_present(
+    codes: CodeArray,
+    features: int,
+    present: NDArray[np.uint32],
+    offsets: Int32Array,
+    pairs: Int32Array,
+    rows: Int32Array,
+    start: np.int64,
+    step: np.int64,
+    many: np.int64,
+    histogram: Int64Array,
+    total: Int64Array,
+) -> None:
+    """Count so many rows, only the values that are there; all rows are added to total, int64, (2,)."""
+    words = -(-features // WORD)
+    total_g, total_h = total[0], total[1]
+    for n in range(many):
+        if n + _COUNT_AHEAD < many:
+            ahead = np.int64(at(rows, start + step * (n + _COUNT_AHEAD)))
+            _prefetch_row(codes, features, pairs, ahead)
+            prefetch(present, ahead * words)
+        row = np.int64(at(rows, start + step * n))
+        gradient, hessian = np.int64(at(pairs, 2 * row)), np.int64(at(pairs, 2 * row + 1))
+        total_g += gradient
+        total_h += hessian
+        for word in range(words):
+            bits = np.int64(at(present, row * words + word))
+            base, first = row * features + word * WORD, word * WORD
+            while bits != 0:
+                f = lowest_bit(bits)
+                bits &= bits - 1
+                cell = np.int64(at(offsets, first + f)) + np.int64(at(codes, base + f))
+                add_pair(histogram, cell * 2, gradient, hessian)
+    total[0], total[1] = total_g, total_h
+
+
+@kernel
+def _follow(
+    codes: CodeArray,
+    features: int,
+    present: NDArray[np.uint32],
+    copies: CodeArray,
+    copy: Int32Array,
     offsets: Int32Array,
     rows: Int32Array,
     scratch: Int32Array,
@@ -166,7 +230,9 @@ def _follow(
     claimed: Int64Array,
     extra: Int64Array,
     out: Int64Array,
+    totals: Int64Array,
 ) -> None:
+    sparse = len(present) > 0
     current, slot = np.int64(-1), np.int64(0)
     while True:
         piece = fetch_add(counters, np.int64(0))
@@ -178,15 +244,20 @@ def _follow(
             claim = fetch_add(claimed, node)
             current, slot = node, (node if claim == 0 else extra[node] + claim - 1)
             out[slot][:] = 0
-        histogram = out[slot]
+        histogram, total = out[slot], totals[slot]
         if column < 0:
             if side == WHOLE:
-                for k in range(lo, hi):
-                    if k + _COUNT_AHEAD < hi:
-                        _prefetch_row(codes, features, pairs, np.int64(at(rows, k + _COUNT_AHEAD)))
-                    _count_row(codes, features, offsets, pairs, np.int64(at(rows, k)), histogram)
+                if sparse:
+                    _count_present(
+                        codes, features, present, offsets, pairs, rows, lo, np.int64(1), hi - lo, histogram, total
+                    )
+                else:
+                    _count_all(codes, features, offsets, pairs, rows, lo, np.int64(1), hi - lo, histogram)
             continue
         table = goes_left[node]
+        source, width, first = codes, np.int64(features), column
+        if copy[node] >= 0:
+            source, width, first = copies[copy[node]], np.int64(1), np.int64(0)
         # A node in one piece keeps its left rows where they are; of several pieces both sides have to move.
         alone = of_node[node] == 1
         to_left = rows if alone else scratch
@@ -197,25 +268,24 @@ def _follow(
             a_before, b_before = a, b
             for r in range(start, stop):
                 if r + _AHEAD < hi:
-                    prefetch(codes, np.int64(at(rows, r + _AHEAD)) * features + column)
+                    prefetch(source, np.int64(at(rows, r + _AHEAD)) * width + first)
                 row = at(rows, r)
-                left = np.int64(at(table, np.int64(at(codes, np.int64(row) * features + column))))
+                left = np.int64(at(table, np.int64(at(source, np.int64(row) * width + first))))
                 put(to_left, a, row)
                 put(scratch, b, row)
                 a += left
                 b += step * (1 - left)
-            if side == LEFT:
-                for k in range(a_before, a):
-                    if k + _COUNT_AHEAD < a:
-                        _prefetch_row(codes, features, pairs, np.int64(at(to_left, k + _COUNT_AHEAD)))
-                    _count_row(codes, features, offsets, pairs, np.int64(at(to_left, k)), histogram)
-            elif side == RIGHT:
-                for n in range((b - b_before) * step):
-                    if n + _COUNT_AHEAD < (b - b_before) * step:
-                        ahead = np.int64(at(scratch, b_before + step * (n + _COUNT_AHEAD)))
-                        _prefetch_row(codes, features, pairs, ahead)
-                    row = np.int64(at(scratch, b_before + step * n))
-                    _count_row(codes, features, offsets, pairs, row, histogram)
+            if side == NEITHER:
+                continue
+            counted, start_at, by, many = (
+                (to_left, a_before, np.int64(1), a - a_before)
+                if side == LEFT
+                else (scratch, b_before, step, (b - b_before) * step)
+            )
+            if sparse:
+                _count_present(codes, features, present, offsets, pairs, counted, start_at, by, many, histogram, total)
+            else:
+                _count_all(codes, features, offsets, pairs, counted, start_at, by, many, histogram)
         lefts[piece] = a - lo
 
 
@@ -259,6 +329,10 @@ def _put_together(
     claimed: Int64Array,
     extra: Int64Array,
     out: Int64Array,
+    totals: Int64Array,
+    sparse: bool,
+    offsets: Int32Array,
+    bins: Int32Array,
 ) -> None:
     """Bring the rows of both sides from the scratch array to their places, and add up what threads counted."""
     while True:
@@ -275,9 +349,26 @@ def _put_together(
                 for k in range(count):
                     put(target, np.int64(k), at(scratch, hi - 1 - k))
                 rows[left_at[piece] : left_at[piece] + left] = scratch[lo : lo + left]
-        if claimed[node] > 1 and (piece == 0 or node_of[piece - 1] != node):
-            total = out[node]
-            for helper in range(claimed[node] - 1):
-                more = out[extra[node] + helper]
-                for k in range(len(total)):
-                    total[k] += more[k]
+        if claimed[node] == 0 or (piece > 0 and node_of[piece - 1] == node):
+            continue
+        histogram, total = out[node], totals[node]
+        for helper in range(claimed[node] - 1):
+            more = out[extra[node] + helper]
+            for k in range(len(histogram)):
+                histogram[k] += more[k]
+            total += totals[extra[node] + helper]
+        if sparse:
+            _merge_missing(histogram, total, offsets, bins)
+
+
+@kernel
+def _merge_missing(histogram: Int64Array, total: Int64Array, offsets: Int32Array, bins: Int32Array) -> None:
+    """Give each column its missing cell: what the node holds and the column's other cells don't."""
+    for f in range(len(bins)):
+        begin, end = np.int64(offsets[f]), np.int64(offsets[f + 1])
+        if end - begin > bins[f]:
+            g, h = total[0], total[1]
+            for cell in range(begin, end - 1):
+                g -= histogram[2 * cell]
+                h -= histogram[2 * cell + 1]
+            histogram[2 * end - 2], histogram[2 * end - 1] = g, h

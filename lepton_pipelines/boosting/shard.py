@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lepton_pipelines.boosting.binning import Binning, Codes, encode
 from lepton_pipelines.boosting.features import FeatureSchema
+from lepton_pipelines.boosting.lookup import Lookup
 from lepton_pipelines.boosting.metrics import CustomMetric
 from lepton_pipelines.boosting.nodes import RowNodes
 from lepton_pipelines.boosting.objectives import CustomFunction, Objective
@@ -114,6 +115,7 @@ class Shard:
             name,
             objective,
             binning,
+            Lookup.of(self.codes[name], binning, self.pool),
             pairs=np.empty((objective.outputs, rows, 2), np.float32),
             rows=np.empty(rows + 1, np.int32),
             scratch=np.empty(rows + 1, np.int32),
@@ -167,6 +169,7 @@ class Shard:
 class _Rounds:
     """What a training keeps from round to round.
 
+    lookup: codes of the rows, and what is kept beside them.
     pairs: float32, (outputs, rows, 2), gradient and hessian; the bits of int32 once quantised.
     rows, scratch: int32, room for row numbers. largest: float32, (2,), absolute gradient and hessian of the round.
     nodes: where the rows of the tree under construction are. others: int32, rows that it was not grown from.
@@ -175,6 +178,7 @@ class _Rounds:
     name: str
     objective: Objective
     binning: Binning
+    lookup: Lookup
     pairs: Float32Array
     rows: Int32Array
     scratch: Int32Array

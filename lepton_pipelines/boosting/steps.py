@@ -154,8 +154,7 @@ class StartTree:
         else:
             drawn, state.others = count, None
             number_rows(state.rows[:count])
-        codes = shard.codes[state.name]
-        state.nodes = RowNodes(state.binning, codes, state.rows[:drawn], state.scratch, shard.pool)
+        state.nodes = RowNodes(state.binning, state.lookup, state.rows[:drawn], state.scratch, shard.pool)
         return state.nodes.count_root(state.integers(self.class_index))
 
 

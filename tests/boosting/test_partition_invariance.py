@@ -88,3 +88,14 @@ def test_edges_that_are_searched_do_not_depend_on_the_partition(rows):
 
     rng = np.random.default_rng(0)
     assert model(np.array_split(rng.permutation(ROWS), 3)) == model(np.array_split(rng.permutation(ROWS), 2))
+
+
+def test_model_bytes_do_not_depend_on_who_misses_many_values(rows):
+    X, score, weight = rows
+    holes = X.copy()
+    holes[: ROWS // 3][np.random.default_rng(2).random((ROWS // 3, X.shape[1])) < 0.7] = np.nan
+    holes[ROWS // 3 :] = np.nan_to_num(X[ROWS // 3 :])
+    sorted_parts, mixed = np.array_split(np.arange(ROWS), 3), [np.arange(k, ROWS, 3) for k in range(3)]
+    for params in SETTINGS.values():
+        a, b = (model_of(params, (holes, score, weight), parts) for parts in (sorted_parts, mixed))
+        assert a == b

@@ -130,6 +130,15 @@ def test_trees_equal_with_parallel_trees(generated, train_both):
     train_both(binary(generated["missing"]), BINARY | {"num_parallel_tree": 3}, 5).assert_equal()
 
 
+@pytest.mark.parametrize("most", [{}, {"max_bin": 256}])
+def test_trees_equal_where_most_values_of_many_columns_are_missing(most, generated, train_both):
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(4000, 70)).astype(np.float32)
+    X[rng.random(X.shape) < 0.6] = np.nan
+    rows = type(generated["full"])(X, (np.nan_to_num(X[:, :3]).sum(axis=1) > 0).astype(np.float32))
+    train_both(rows, BINARY | most, 10).assert_equal()
+
+
 def test_100_rounds_equal_on_heart_disease(heart_disease, train_both):
     train_both(heart_disease, BINARY).assert_equal()
 
