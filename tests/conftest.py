@@ -18,6 +18,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_module_leaves_a_store_behind() -> Iterator[None]:
+    """MLflow keeps the address of a store in a global and in the environment, where the next module would find it."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    yield
+    if "mlflow" in sys.modules:
+        import mlflow
+
+        mlflow.set_tracking_uri(before.get(names[0]))
+        mlflow.set_registry_uri(before.get(names[1]))
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the public data sets: LEPTON_DATA_MIRROR, or ../shared/data beside the checkout."""

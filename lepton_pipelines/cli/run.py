@@ -126,11 +126,13 @@ def embedded_api() -> Iterator[Path]:
         server = None if server_is_configured() else EmbeddedServer(log)
         if server is not None:
             server.start()
-        import_ahead()
+        ahead = import_ahead()
         try:
             if server is not None:
                 use(server)
-            else:
+            # A package that one thread imports and another asks for a part of may be found half made.
+            ahead.join()
+            if server is None:
                 ask_for_an_answer()
             yield log
         finally:

@@ -140,26 +140,3 @@ def test_a_run_that_was_killed_goes_on_at_its_last_tree_when_it_is_retried(
     assert after.run_count == 2
     (at,) = resumed_at(folder)
     assert reached - 1 <= at < ROUNDS
-
-
-@pytest.mark.xfail(strict=False, reason="not seen to pass yet")
-def test_a_run_that_was_killed_is_gone_on_with_by_the_next_one_of_a_real_schedule(
-    deployed, prefect_api, lepton, prefect_server
-):
-    run, folder = begin(deployed, prefect_api)
-    kill(prefect_api, run)
-    before = set(folders(deployed))
-    spec = deployed.spec
-    spec.write_text(spec.read_text() + "\nschedule: {interval: 1 min}\n")
-    told = ("--var", deployed.var, "--watch", "never")
-    assert lepton("deploy", spec, *told, PREFECT_API_URL=prefect_server).code == 0
-    done = prefect_api.wait_for_run(
-        "federated-retrain", lambda one: one.auto_scheduled and one.state.is_completed(), 240
-    )
-    spec.write_text(spec.read_text().replace("schedule: {interval: 1 min}", ""))
-    assert lepton("deploy", spec, *told, PREFECT_API_URL=prefect_server).code == 0
-    assert done.labels["lepton.run"] == folder.name
-    assert folder in before
-    (at,) = resumed_at(folder)
-    assert 4 <= at < ROUNDS
-    assert json.loads((folder / "results.json").read_text())["rounds"] == ROUNDS
