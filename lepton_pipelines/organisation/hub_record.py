@@ -75,6 +75,11 @@ def recorded_run(
             _records[key] = record
         try:
             yield record
+        except SumAborted as error:
+            record.stopped(error)
+            if record.trouble is not None:
+                raise record.trouble from error
+            raise
         except Exception as error:
             record.stopped(error)
             raise
@@ -149,7 +154,10 @@ def _ledger_of(home: OrganisationHome, address: str | None) -> Iterator[MemberLe
 
 
 class HubRecord:
-    """One organisation's voice in, and check of, the ledger entries of one run."""
+    """One organisation's voice in, and check of, the ledger entries of one run.
+
+    Attributes: trouble is what made this organisation stop cosigning, and end the run for all; None while nothing did.
+    """
 
     def __init__(
         self, sums: HubSums | StagedSums, connection: HubConnection, home: OrganisationHome, pipeline: Pipeline
@@ -168,7 +176,7 @@ class HubRecord:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"ledger of {self.name}")
         self._closing = threading.Event()
         self._given_up = threading.Event()  # nobody here waits for another member's word any more
-        self._trouble: UserError | None = None
+        self.trouble: UserError | None = None
         self._cosigning = threading.Thread(target=self._cosign, name=f"cosigning of {self.name}", daemon=True)
         self.ledger = MemberLedger(
             home.folder / LEDGER,
@@ -367,12 +375,15 @@ class HubRecord:
             except (ConnectionLost, Closed):
                 return  # what waits for the hub says so
             except UserError as error:
-                self._trouble = error
+                self.trouble = error
+                # the others may wait for this member's cosignature, and this member for their next sum
+                if not self._sums.ended:
+                    self._sums.abort(f"it refuses what the ledger says ({type(error).__name__})")
                 return
 
     def _wait(self) -> None:
-        if self._trouble is not None:
-            raise self._trouble
+        if self.trouble is not None:
+            raise self.trouble
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.result()

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from lepton_pipelines.ledger.errors import EntryRefused
 from lepton_pipelines.ledger.lineage import find_commitment, trace
 from lepton_pipelines.ledger.statement import read_entry
 from lepton_pipelines.ledger.verification import verify_ledger
-from lepton_pipelines.organisation.hub_record import record_of, record_published, recorded_run
+from lepton_pipelines.organisation.hub_record import HubRecord, record_of, record_published, recorded_run
 from lepton_pipelines.organisation.recording import model_chain
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.sums import SumAborted
@@ -158,6 +159,40 @@ def test_a_member_whose_model_is_another_stops_the_run_for_all(federation, model
     assert all(isinstance(ended[name], SumAborted | EntryRefused) for name in ("harbour", "north")), ended
     run = federation.ledger("north").history.runs.by_id["r-1"]
     assert run.state != "finished"
+
+
+def test_a_member_that_waits_for_a_cosignature_which_another_refuses_is_told_at_once(federation, models, monkeypatch):
+    tree, compare, checkpoint = HubRecord._tree, HubRecord._compare, HubRecord._checkpoint
+    refused, stands_at_valley = threading.Event(), threading.Event()
+
+    def late(record, number, model, sent):
+        if (record.name, number) == ("harbour", 1):  # it still waits for the first tree when the second is refused
+            assert refused.wait(30)
+        if (record.name, number) == ("north", 2):
+            assert stands_at_valley.wait(30)
+        tree(record, number, model, sent)
+
+    def seen_checkpoint(record, until):
+        if record.name == "valley" and 2 in record._mine:
+            stands_at_valley.set()
+        checkpoint(record, until)
+
+    def seen_compare(record, number, claimed):
+        try:
+            compare(record, number, claimed)
+        except EntryRefused:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(HubRecord, "_tree", late)
+    monkeypatch.setattr(HubRecord, "_checkpoint", seen_checkpoint)
+    monkeypatch.setattr(HubRecord, "_compare", seen_compare)
+    other = [models[0], models[0], *models[2:]]
+    began = time.monotonic()
+    ended = federation.everywhere({name: {"models": other if name == "valley" else models} for name in NAMES})
+    assert isinstance(ended["valley"], EntryRefused)
+    assert all(isinstance(ended[name], SumAborted | EntryRefused) for name in ("harbour", "north")), ended
+    assert time.monotonic() - began < federation.manifest.grace_seconds
 
 
 def test_an_error_at_a_member_ends_the_run_in_the_ledger_without_its_text(federation, models):
