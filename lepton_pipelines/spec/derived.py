@@ -5,6 +5,7 @@ windows look at earlier rows of the same series and never at the row itself, nor
 their own row only.
 """
 
+from abc import abstractmethod
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -46,13 +47,13 @@ class _Derived(SpecModel):
     name: Column = Field(title="Name", description="The new column's name, in the model and for its callers.")
 
     @property
+    @abstractmethod
     def sources(self) -> tuple[str, ...]:
         """The columns that it is computed from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def explain(self) -> str:
         """Say in words how it is computed, for whoever has to compute it for a served model."""
-        raise NotImplementedError
 
 
 class Windowed(_Derived):
@@ -65,9 +66,9 @@ class Windowed(_Derived):
     )
 
     @property
+    @abstractmethod
     def reach(self) -> "int | timedelta":
         """How far back the oldest row lies that it may look at."""
-        raise NotImplementedError
 
     def _series(self) -> str:
         return f" of the same {' and '.join(self.by)}" if self.by else ""
