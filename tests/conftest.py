@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import runpy
 import shutil
 import socket
 import subprocess
@@ -11,8 +12,10 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +35,53 @@ def _no_module_leaves_a_store_behind() -> Iterator[None]:
     for name in names:
         os.environ.pop(name, None)
     os.environ.update(before)
+
+
+@dataclass
+class Example:
+    """A copy of the healthcare example that a test may spoil."""
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "pipeline.yaml"
+
+    @property
+    def var(self) -> Path:
+        return self.folder / "var"
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Change a text in one of the example's files; it must be there."""
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text, f"{file} holds no {old!r}"
+        path.write_text(text.replace(old, new, 1))
+
+    def change_rows(self, hospital: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+        """Write a hospital's rows anew."""
+        path = self.folder / "data" / hospital / "patients.parquet"
+        change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def copied(folder: Path) -> Example:
+    """Copy the example and write its rows."""
+    source = ROOT / "examples" / "healthcare"
+    shutil.copytree(source, folder / "healthcare", ignore=shutil.ignore_patterns("var", "data", "__pycache__"))
+    runpy.run_path(str(source / "make_hospitals.py"))["write"](folder / "healthcare" / "data")
+    return Example(folder / "healthcare")
+
+
+@pytest.fixture
+def example(tmp_path) -> Example:
+    """The example's specs and rows, for one test."""
+    return copied(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_example(tmp_path_factory) -> Example:
+    """The example's specs and rows, for a module's tests, which run it one after the other."""
+    return copied(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="session")

@@ -1,46 +1,16 @@
-"""The healthcare example in a folder of the test's own, and the command line as a user runs it."""
+"""The command line as a user runs it, in a process of its own or in this one."""
 
 import os
-import runpy
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
 LEPTON = Path(sys.executable).with_name("lepton")
-
-
-@dataclass
-class Example:
-    """A copy of the healthcare example that a test may spoil."""
-
-    folder: Path
-
-    @property
-    def spec(self) -> Path:
-        return self.folder / "pipeline.yaml"
-
-    @property
-    def var(self) -> Path:
-        return self.folder / "var"
-
-    def replace(self, file: str, old: str, new: str) -> None:
-        """Change a text in one of the example's files; it must be there."""
-        path = self.folder / file
-        text = path.read_text()
-        assert old in text, f"{file} holds no {old!r}"
-        path.write_text(text.replace(old, new, 1))
-
-    def change_rows(self, hospital: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-        """Write a hospital's rows anew."""
-        path = self.folder / "data" / hospital / "patients.parquet"
-        change(pd.read_parquet(path)).to_parquet(path, index=False)
 
 
 @dataclass
@@ -50,16 +20,6 @@ class Ended:
     code: int
     out: str
     err: str
-
-
-@pytest.fixture
-def example(tmp_path) -> Example:
-    """The example's specs and rows, copied."""
-    source = ROOT / "examples" / "healthcare"
-    folder = tmp_path / "healthcare"
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("var", "data", "__pycache__"))
-    runpy.run_path(str(source / "make_hospitals.py"))["write"](folder / "data")
-    return Example(folder)
 
 
 @pytest.fixture

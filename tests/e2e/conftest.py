@@ -1,9 +1,7 @@
-"""The healthcare example, copied, and the command line in a process of its own."""
+"""The command line in a process of its own, a worker, and what a Prefect server says."""
 
 import asyncio
 import os
-import runpy
-import shutil
 import subprocess
 import sys
 import time
@@ -12,38 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
 LEPTON = Path(sys.executable).with_name("lepton")
-
-
-@dataclass
-class Example:
-    """A copy of the healthcare example that a test may spoil."""
-
-    folder: Path
-
-    @property
-    def spec(self) -> Path:
-        return self.folder / "pipeline.yaml"
-
-    @property
-    def var(self) -> Path:
-        return self.folder / "var"
-
-    def replace(self, file: str, old: str, new: str) -> None:
-        """Change a text in one of the example's files; it must be there."""
-        path = self.folder / file
-        text = path.read_text()
-        assert old in text, f"{file} holds no {old!r}"
-        path.write_text(text.replace(old, new, 1))
-
-    def change_rows(self, hospital: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-        """Write a hospital's rows anew."""
-        path = self.folder / "data" / hospital / "patients.parquet"
-        change(pd.read_parquet(path)).to_parquet(path, index=False)
 
 
 @pytest.fixture(scope="module")
@@ -123,25 +93,6 @@ class Ended:
     code: int
     out: str
     err: str
-
-
-def copied(folder: Path) -> Example:
-    source = ROOT / "examples" / "healthcare"
-    shutil.copytree(source, folder / "healthcare", ignore=shutil.ignore_patterns("var", "data", "__pycache__"))
-    runpy.run_path(str(source / "make_hospitals.py"))["write"](folder / "healthcare" / "data")
-    return Example(folder / "healthcare")
-
-
-@pytest.fixture
-def example(tmp_path) -> Example:
-    """The example's specs and rows, for one test."""
-    return copied(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def module_example(tmp_path_factory) -> Example:
-    """The example's specs and rows, for a module's tests, which run it one after the other."""
-    return copied(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="session")
