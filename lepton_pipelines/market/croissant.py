@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lepton_pipelines.market.product import Product
+from lepton_pipelines.market.product import ProductTerms
 from lepton_pipelines.spec.contract import Column, Contract
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
@@ -48,7 +48,7 @@ _CONTEXT: dict[str, Any] = {
 }
 
 
-def describe(product: Product, contract: Contract) -> dict[str, Any]:
+def describe(product: ProductTerms, contract: Contract) -> dict[str, Any]:
     """Return the Croissant description of a product: its columns and what they mean, no values and no rows.
 
     A shareable product names its file and its digest. Of the others there is nothing to fetch, and the description says
@@ -105,7 +105,7 @@ def describe(product: Product, contract: Contract) -> dict[str, Any]:
     return described
 
 
-def _field(column: Column, contract: Contract, product: Product) -> dict[str, Any]:
+def _field(column: Column, contract: Contract, product: ProductTerms) -> dict[str, Any]:
     kind = _TYPES.get(column.kind, "sc:Integer" if column.integer else "sc:Float")
     rows = {"fileSet": {"@id": ROWS}} if product.shareable is None else {"fileObject": {"@id": ROWS}}
     return {

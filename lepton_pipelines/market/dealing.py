@@ -12,8 +12,9 @@ from lepton_pipelines.market.catalogue import grant_of, offer
 from lepton_pipelines.market.croissant import describe
 from lepton_pipelines.market.errors import MarketRefused
 from lepton_pipelines.market.place import Place
-from lepton_pipelines.market.product import read_product
+from lepton_pipelines.market.product import ProductTerms, read_product
 from lepton_pipelines.market.terms import last_second
+from lepton_pipelines.spec.contract import parse_contract
 
 REQUEST_FORMAT = "lepton-market-request/v1"
 
@@ -32,14 +33,22 @@ class Request:
 
 
 def publish(place: Place, spec: Path) -> tuple[str, int, bool]:
+    """Offer the product that a file describes. Raises UserError if the file is wrong."""
+    product, document, _ = read_product(spec)
+    return publish_product(place, product, document)
+
+
+def publish_product(place: Place, product: ProductTerms, document: dict[str, object]) -> tuple[str, int, bool]:
     """Offer a product, or a new version of one; the same again changes nothing.
 
-    Returns its id, its version, and whether anything was written. Raises UserError if the file is wrong, or if it is
-    another organisation's product.
+    document: its contract. Returns its id, its version, and whether anything was written. Raises UserError if the
+    contract is wrong, or if it is another organisation's product.
     """
-    product, document, contract = read_product(spec)
     if product.organisation != place.organisation:
-        raise MarketRefused(f"{spec}: the product is {product.organisation}'s, but you speak for {place.organisation}.")
+        raise MarketRefused(
+            f"{product.id}: the product is {product.organisation}'s, but you speak for {place.organisation}."
+        )
+    contract = parse_contract(document, name=f"{product.id}'s contract")
     documents = {
         "contract": encode(document),
         "terms": encode(product.terms.to_odrl(product.id)),

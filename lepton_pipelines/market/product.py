@@ -26,8 +26,8 @@ class Shareable(SpecModel):
     licence: Line = Field(title="Licence", description="SPDX identifier, such as CC-BY-4.0.")
 
 
-class Product(SpecModel):
-    """A data product as its owner describes it."""
+class ProductTerms(SpecModel):
+    """A data product as its owner describes it to others, beside its contract."""
 
     product: Name = Field(title="Product", description="Its name; the organisation's stands before it.")
     organisation: Name = Field(title="Organisation", description="Whose it is.")
@@ -35,7 +35,6 @@ class Product(SpecModel):
     description: Paragraphs = Field(default="", title="Description", description="What the rows are, for people.")
     domain: Line | None = Field(default=None, title="Domain", description="Such as healthcare.")
     keywords: list[Line] = Field(default_factory=list, max_length=30, title="Keywords", description="For the search.")
-    contract: Text = Field(title="Contract", description="Its ODCS file.")
     rows: int | None = Field(
         default=None, ge=0, title="Rows", description=f"How many, roughly; told from {DISCLOSURE_LIMIT} on."
     )
@@ -56,6 +55,12 @@ class Product(SpecModel):
     def told_rows(self) -> int | None:
         """The number of rows as it may be told."""
         return self.rows if self.rows is not None and self.rows >= DISCLOSURE_LIMIT else None
+
+
+class Product(ProductTerms):
+    """A product as it lies at its owner's: the contract is a file."""
+
+    contract: Text = Field(title="Contract", description="Its ODCS file.")
 
 
 def read_product(path: Path | str) -> tuple[Product, dict[str, object], Contract]:

@@ -30,8 +30,8 @@ class Accelerators(SpecModel):
     kind: Line = Field(title="Kind", description="What they are, such as NVIDIA A2.")
 
 
-class OfferFile(SpecModel):
-    """Computers as their owner offers them. `compute` stays at home."""
+class OfferTerms(SpecModel):
+    """Computers as their owner offers them to others: all that is told of them."""
 
     offer: Name = Field(title="Offer", description="Its name; the organisation's stands before it.")
     organisation: Name = Field(title="Organisation", description="Whose they are.")
@@ -51,7 +51,6 @@ class OfferFile(SpecModel):
     )
     until: date | None = Field(default=None, title="Until", description="Last day, UTC.")
     price: Price | None = Field(default=None, title="Price", description="What a core-hour costs.")
-    compute: Compute = Field(default_factory=LocalCompute, title="Compute", description="The Dask cluster.")
 
     noun: ClassVar[str] = "field"
 
@@ -59,6 +58,12 @@ class OfferFile(SpecModel):
     def id(self) -> str:
         """The offer's id: owner/name."""
         return f"{self.organisation}/{self.offer}"
+
+
+class OfferFile(OfferTerms):
+    """An offer as it lies at its owner's. `compute` stays there."""
+
+    compute: Compute = Field(default_factory=LocalCompute, title="Compute", description="The Dask cluster.")
 
 
 class Described(BaseModel):
@@ -98,13 +103,17 @@ class ComputeOffer:
 
 
 def offer_compute(place: Place, spec: Path) -> tuple[str, int, bool]:
+    """Offer the computers that a file describes. Raises UserError if the file is wrong."""
+    return offer_told(place, read_model(OfferFile, spec))
+
+
+def offer_told(place: Place, told: OfferTerms) -> tuple[str, int, bool]:
     """Offer computers, or change an offer; the same again changes nothing.
 
-    Returns its id, its version, and whether anything was written. Raises UserError if the file is wrong.
+    Returns its id, its version, and whether anything was written. Raises PoolRefused if they are another's.
     """
-    told = read_model(OfferFile, spec)
     if told.organisation != place.organisation:
-        raise PoolRefused(f"{spec}: the offer is {told.organisation}'s, but you speak for {place.organisation}.")
+        raise PoolRefused(f"{told.id}: the offer is {told.organisation}'s, but you speak for {place.organisation}.")
     described = Described(title=told.title, description=told.description, price=told.price)
     fields: dict[str, Any] = {
         "cores": told.cores,

@@ -21,7 +21,7 @@ from lepton_pipelines.portal.guarding import (
 from lepton_pipelines.portal.signing_in import CHALLENGE_SECONDS, SESSION_SECONDS, Session, statement
 
 PREFIX = "/api/v1"
-_REFUSED: dict[int | str, dict[str, Any]] = {
+REFUSED: dict[int | str, dict[str, Any]] = {
     code: {"model": messages.Problem, "description": told}
     for code, told in {
         400: "Not understood.",
@@ -35,7 +35,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 
-router = APIRouter(prefix=PREFIX, responses=_REFUSED)
+router = APIRouter(prefix=PREFIX, responses=REFUSED)
 
 Name = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")]
 Words = Annotated[str, Query(max_length=200, description="All of them must occur.")]

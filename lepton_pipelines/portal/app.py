@@ -13,7 +13,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from lepton_pipelines.portal import api, pages
+from lepton_pipelines.portal import api, pages, pool_api, pool_pages
 from lepton_pipelines.portal.guarding import LARGEST_BODY, Limits, Portal, guard
 from lepton_pipelines.portal.listing import NotThere
 from lepton_pipelines.portal.stand import Stand
@@ -38,7 +38,9 @@ def create_app(stands: dict[str, Stand], address: str, limits: Limits | None = N
     )
     app.state.portal = Portal(stands, address.rstrip("/"), limits or Limits())
     app.include_router(api.router)
+    app.include_router(pool_api.router)
     app.include_router(pages.router)
+    app.include_router(pool_pages.router)
     app.mount("/static", StaticFiles(directory=Path(str(files("lepton_pipelines.portal") / "static"))), name="static")
     app.add_exception_handler(UserError, _refused)
     app.add_exception_handler(StarletteHTTPException, _failed)

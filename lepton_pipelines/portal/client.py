@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.portal import messages
+from lepton_pipelines.portal.pool_client import Pool
 from lepton_pipelines.portal.signing_in import statement
 from lepton_pipelines.spec.errors import UserError
 
@@ -70,6 +71,7 @@ class Platform:
         self.market = Market(self)
         self.models = Models(self)
         self.algorithms = Algorithms(self)
+        self.pool = Pool(self)
         self.runs = Runs(self)
         self.ledger = Ledger(self)
 
@@ -117,10 +119,16 @@ class Platform:
 
     def post(self, path: str, answer: type[_Answer], message: BaseModel | None = None) -> _Answer:
         """Send something and read the answer."""
+        return TypeAdapter(answer).validate_json(self._send(path, message).content)
+
+    def tell(self, path: str, message: BaseModel) -> None:
+        """Send something that has no answer."""
+        self._send(path, message)
+
+    def _send(self, path: str, message: BaseModel | None) -> httpx.Response:
         content = b"" if message is None else message.model_dump_json(exclude_none=True).encode()
         headers = {"Content-Type": "application/json"} if content else {}
-        found = self._signed_in("POST", path, content=content, headers=headers)
-        return TypeAdapter(answer).validate_json(found.content)
+        return self._signed_in("POST", path, content=content, headers=headers)
 
     def _signed_in(self, method: str, path: str, **asked: Any) -> httpx.Response:
         if self._csrf is None:

@@ -149,6 +149,7 @@ async def form_of(request: Request) -> dict[str, str]:
 Reader = Annotated[Visit, Depends(Allowed(Right.READ))]
 Asker = Annotated[Visit, Depends(Allowed(Right.ASK))]
 Decider = Annotated[Visit, Depends(Allowed(Right.DECIDE))]
+Publisher = Annotated[Visit, Depends(Allowed(Right.PUBLISH))]
 Checker = Annotated[Visit, Depends(Allowed(Right.VERIFY))]
 Runner = Annotated[Visit, Depends(Allowed(Right.RUNS))]
 

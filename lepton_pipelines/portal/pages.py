@@ -38,6 +38,7 @@ NAVIGATION = (
     ("/products", "Data", "read"),
     ("/models", "Models", "read"),
     ("/algorithms", "Algorithms", "read"),
+    ("/pool", "Computers", "read"),
     ("/requests", "Requests", "read"),
     ("/runs", "Runs", "runs"),
     ("/ledger", "Ledger", "read"),
@@ -53,7 +54,7 @@ First = Annotated[int | None, Query(ge=0, le=2**53)]
 def sign_in(request: Request) -> Response:
     """Say how to sign in."""
     portal = portal_of(request)
-    return _page(request, "sign_in", None, address=portal.address, stands=sorted(portal.stands))
+    return render(request, "sign_in", None, address=portal.address, stands=sorted(portal.stands))
 
 
 @router.get("/sign-in/{ticket}")
@@ -64,7 +65,7 @@ def confirm(request: Request, ticket: str) -> Response:
         return problem(
             request, 404, ["This link was used already, or is older than two minutes: lepton portal sign-in"]
         )
-    return _page(request, "confirm", None, session=found)
+    return render(request, "confirm", None, session=found)
 
 
 @router.post("/sign-in/{ticket}")
@@ -95,7 +96,7 @@ def overview(request: Request, visit: Reader) -> Response:
     """Show what waits, what goes on, and what was said last."""
     requests = listing.requests(visit.stand)
     ledger = listing.ledger(visit.stand, None, 8)
-    return _page(
+    return render(
         request,
         "overview",
         visit,
@@ -115,7 +116,7 @@ def overview(request: Request, visit: Reader) -> Response:
 @router.get("/organisations")
 def organisations(request: Request, visit: Reader) -> Response:
     """Show the members and how each stands."""
-    return _page(request, "organisations", visit, organisations=listing.organisations(visit.stand))
+    return render(request, "organisations", visit, organisations=listing.organisations(visit.stand))
 
 
 @router.get("/products")
@@ -125,7 +126,7 @@ def products(
     """Find data products."""
     found = catalogue.search(visit.stand.market(), text, domain=domain or None, label=label or None)
     asked = {"text": text, "domain": domain or "", "label": label or ""}
-    return _page(request, "products", visit, products=[one.summary() for one in found], asked=asked)
+    return render(request, "products", visit, products=[one.summary() for one in found], asked=asked)
 
 
 @router.get("/products/{owner}/{name}")
@@ -138,13 +139,13 @@ def product(request: Request, visit: Reader, owner: Name, name: Name) -> Respons
 async def ask(request: Request, visit: Asker, owner: Name, name: Name) -> Response:
     """Ask for the use of a product."""
     form = await form_of(request)
-    return await _in_thread(_ask, request, visit, f"{owner}/{name}", form)
+    return await in_thread(_ask, request, visit, f"{owner}/{name}", form)
 
 
 @router.get("/requests")
 def requests(request: Request, visit: Reader) -> Response:
     """Show what was asked and answered, what is to be decided first."""
-    return _page(request, "requests", visit, requests=listing.requests(visit.stand))
+    return render(request, "requests", visit, requests=listing.requests(visit.stand))
 
 
 @router.get("/requests/{owner}/{name}/{number}")
@@ -157,13 +158,13 @@ def one_request(request: Request, visit: Reader, owner: Name, name: Name, number
 async def decide(request: Request, visit: Decider, owner: Name, name: Name, number: Name) -> Response:
     """Grant, refuse or revoke."""
     form = await form_of(request)
-    return await _in_thread(_decide, request, visit, f"{owner}/{name}", number, form)
+    return await in_thread(_decide, request, visit, f"{owner}/{name}", number, form)
 
 
 @router.get("/models")
 def models(request: Request, visit: Reader, text: Words = "") -> Response:
     """Find models."""
-    return _page(request, "models", visit, models=listing.published(visit.stand, text), text=text)
+    return render(request, "models", visit, models=listing.published(visit.stand, text), text=text)
 
 
 @router.get("/models/{name}/{version}")
@@ -171,27 +172,27 @@ def model(request: Request, visit: Reader, name: Name, version: Version) -> Resp
     """Show a version, with its lineage as a picture."""
     found = listing.model(visit.stand, name, version)
     mlflow = model_page(visit.stand.links, name, version) if found.publisher == visit.session.organisation else None
-    return _page(request, "model", visit, model=found, picture=picture(found.lineage), mlflow=mlflow)
+    return render(request, "model", visit, model=found, picture=picture(found.lineage), mlflow=mlflow)
 
 
 @router.get("/algorithms")
 def list_algorithms(request: Request, visit: Reader, text: Words = "") -> Response:
     """Find algorithms."""
     found = [one.summary() for one in algorithms.algorithm_offers(visit.stand.market(), text)]
-    return _page(request, "algorithms", visit, algorithms=found, text=text)
+    return render(request, "algorithms", visit, algorithms=found, text=text)
 
 
 @router.get("/algorithms/{owner}/{name}/{version}")
 def algorithm(request: Request, visit: Reader, owner: Name, name: Name, version: Release) -> Response:
     """Show an algorithm: what it sums, and what that reveals."""
     found = listing.algorithm(offered_algorithm(visit, f"{owner}/{name}", version))
-    return _page(request, "algorithm", visit, algorithm=found, fields=_fields(found.parameters))
+    return render(request, "algorithm", visit, algorithm=found, fields=_fields(found.parameters))
 
 
 @router.get("/runs")
 def list_runs(request: Request, visit: Runner) -> Response:
     """Show runs, the newest first."""
-    return _page(request, "runs", visit, runs=runs.runs(visit.stand), states=LIVE)
+    return render(request, "runs", visit, runs=runs.runs(visit.stand), states=LIVE)
 
 
 @router.get("/runs/{run}")
@@ -219,7 +220,7 @@ def report(visit: Runner, run: Name) -> Response:
 @router.get("/ledger")
 def ledger(request: Request, visit: Reader, first: First = None) -> Response:
     """Show the ledger as a timeline, the newest entry on top."""
-    return _page(request, "ledger", visit, ledger=listing.ledger(visit.stand, first, PAGE), page=PAGE, verified=None)
+    return render(request, "ledger", visit, ledger=listing.ledger(visit.stand, first, PAGE), page=PAGE, verified=None)
 
 
 @router.post("/ledger/verify")
@@ -228,28 +229,28 @@ def verify(request: Request, visit: Checker) -> Response:
     visit.portal.spend("verify", who_asks(request), visit.portal.limits.verifications)
     told = listing.verify(visit.stand)
     shown = listing.ledger(visit.stand, None, PAGE)
-    return _page(request, "ledger", visit, ledger=shown, page=PAGE, verified=told)
+    return render(request, "ledger", visit, ledger=shown, page=PAGE, verified=told)
 
 
 @router.get("/ledger/{index}")
 def entry(request: Request, visit: Reader, index: Index) -> Response:
     """Show an entry, which the reader's own browser can prove to be in the ledger."""
     size = visit.stand.snapshot().view.size
-    return _page(request, "entry", visit, entry=listing.entry_at(visit.stand, index), size=size)
+    return render(request, "entry", visit, entry=listing.entry_at(visit.stand, index), size=size)
 
 
 def problem(request: Request, code: int, problems: list[str], headers: dict[str, str] | None = None) -> Response:
     """Say what went wrong."""
-    page = _page(request, "problem", None, problems=problems, code=code, code_status=code)
-    page.headers.update(headers or {})
-    return page
+    shown = render(request, "problem", None, problems=problems, code=code, code_status=code)
+    shown.headers.update(headers or {})
+    return shown
 
 
 def _ask(request: Request, visit: Visit, product: str, form: dict[str, str]) -> Response:
     try:
         wanted = dealing.Request(
             product,
-            _filled(form.get("purpose"), "Say what for: the pipeline must name the same purpose."),
+            filled(form.get("purpose"), "Say what for: the pipeline must name the same purpose."),
             runs=_number(form.get("runs")),
             until=_day(form.get("until")),
             message=form.get("message", ""),
@@ -270,8 +271,8 @@ def _decide(request: Request, visit: Visit, product: str, number: str, form: dic
         "revoke": lambda place: dealing.revoke(place, product, number, reason),
     }
     try:
-        _filled(decision if decision in answers else "", "Choose what to do.")
-        _filled(reason if decision != "grant" else "-", "Say why: the other side reads the reason.")
+        filled(decision if decision in answers else "", "Choose what to do.")
+        filled(reason if decision != "grant" else "-", "Say why: the other side reads the reason.")
         visit.stand.speak(answers[decision])
     except UserError as error:
         return _request(request, visit, product, number, error.problems)
@@ -283,7 +284,7 @@ def _product(
 ) -> Response:
     if name not in visit.stand.snapshot().history.grants.products:
         raise listing.NotThere(f"{name} is not in this market.")
-    return _page(
+    return render(
         request,
         "product",
         visit,
@@ -298,7 +299,7 @@ def _product(
 def _request(request: Request, visit: Visit, product: str, number: str, problems: list[str] | None = None) -> Response:
     if (product, number) not in visit.stand.snapshot().history.grants.by_id:
         raise listing.NotThere(f"{product} has no request {number}.")
-    return _page(
+    return render(
         request,
         "request",
         visit,
@@ -311,10 +312,11 @@ def _request(request: Request, visit: Visit, product: str, number: str, problems
 
 def _run(request: Request, visit: Visit, name: str, template: str) -> Response:
     found = runs.run(visit.stand, name)
-    return _page(request, template, visit, run=found, live=found.state in LIVE, charts=charts_of(found.history))
+    return render(request, template, visit, run=found, live=found.state in LIVE, charts=charts_of(found.history))
 
 
-def _page(request: Request, name: str, visit: Visit | None, *, code_status: int = 200, **values: Any) -> HTMLResponse:
+def render(request: Request, name: str, visit: Visit | None, *, code_status: int = 200, **values: Any) -> HTMLResponse:
+    """Render a page. name: the template's; values: what it shows."""
     path = request.url.path
     text = (
         _templates()
@@ -330,7 +332,7 @@ def _page(request: Request, name: str, visit: Visit | None, *, code_status: int 
     return HTMLResponse(text, code_status)
 
 
-async def _in_thread(action: Any, *arguments: Any) -> Response:
+async def in_thread(action: Any, *arguments: Any) -> Response:
     """Do what waits for a network or a disk, without holding up others."""
     from starlette.concurrency import run_in_threadpool
 
@@ -345,7 +347,8 @@ def _fields(schema: dict[str, Any]) -> list[tuple[str, str]]:
     return [(str(name), str(told.get("description") or "") if isinstance(told, dict) else "") for name, told in found]
 
 
-def _filled(text: str | None, otherwise: str) -> str:
+def filled(text: str | None, otherwise: str) -> str:
+    """Return a field without the blanks around it. Raises UserError, in the words given, if nothing is left."""
     found = (text or "").strip()
     if not found:
         raise UserError(otherwise)
@@ -381,6 +384,10 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _bytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
+
+
 @cache
 def _templates() -> Environment:
     environment = Environment(
@@ -391,4 +398,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["short"] = short
+    environment.filters["bytes"] = _bytes
     return environment

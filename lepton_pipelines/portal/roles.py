@@ -28,6 +28,7 @@ class Right(StrEnum):
     READ = "read"
     ASK = "ask"  # for the use of others' products
     DECIDE = "decide"  # about requests for one's own
+    PUBLISH = "publish"  # offer and withdraw data products, models, algorithms, computers in the organisation's name
     VERIFY = "verify"  # have the ledger recomputed, take proofs away
     RUNS = "runs"  # see one's own runs: rounds, scores, reports
 

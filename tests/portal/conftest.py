@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.ledger import entries
+from lepton_pipelines.ledger.compute_entries import WorkEnded
 from lepton_pipelines.ledger.documents import encode
 from lepton_pipelines.ledger.predicate import digest_of
 from lepton_pipelines.market import dealing
@@ -23,6 +24,9 @@ from lepton_pipelines.market.algorithms import AlgorithmCard, SummedVector
 from lepton_pipelines.market.models import Card, CardColumn, offer_model
 from lepton_pipelines.organisation.folder import RunFolder
 from lepton_pipelines.organisation.market_place import LocalMarket
+from lepton_pipelines.pool.jobs import Benchmark, ask
+from lepton_pipelines.pool.offers import offer_compute
+from lepton_pipelines.pool.reserving import Wanted, reserve
 from lepton_pipelines.portal.app import create_app
 from lepton_pipelines.portal.guarding import CSRF_HEADER, Limits
 from lepton_pipelines.portal.signing_in import statement
@@ -41,11 +45,12 @@ PLENTY = Limits(requests=1_000_000, sign_ins=1_000_000, verifications=1_000_000)
 
 @dataclass
 class World:
-    """What lies in the folder. granted, open: numbers of requests."""
+    """What lies in the folder. granted, open: numbers of requests; held: a reservation of north's at harbour."""
 
     var: Path
     granted: str
     open: str
+    held: str
 
     def of(self, organisation: str) -> LocalMarket:
         return LocalMarket(self.var, organisation)
@@ -83,7 +88,22 @@ def build(folder: Path) -> World:
     number = dealing.request(places["valley"], dealing.Request(PRODUCT, "a study of needles", runs=2, message=SCRIPT))
     _begin(places, "r-2")
     write_progress(var, "r-2", 12)
-    return World(var, granted, number)
+    return World(var, granted, number, _offer_computers(places, folder))
+
+
+def _offer_computers(places: dict[str, LocalMarket], folder: Path) -> str:
+    """Offer computers, reserve some, and have work done there; return the reservation."""
+    spec = folder / "evenings.yaml"
+    spec.write_text(
+        "offer: evenings\norganisation: harbour\ntitle: Spare evenings\ncores: 16\nmemory: 64 GB\nquota: 100\n"
+        f"price: {{amount: 0.05, currency: EUR}}\ndescription: {json.dumps(SCRIPT)}\n"
+    )
+    offer_compute(places["harbour"], spec)
+    held = reserve(places["north"], Wanted("benchmark", 4, 8_000_000_000, 2.0)).reserved.reservation
+    job = ask(places["north"], held, Benchmark(work="benchmark"), folder / "jobs")
+    result = places["harbour"].put(encode({"rows_a_second": 1_000_000}))
+    places["harbour"].record(WorkEnded, job=job, outcome="done", core_seconds=7.5, tasks=1, result=result)
+    return held
 
 
 def _offer_algorithm(place: LocalMarket) -> None:
@@ -143,7 +163,7 @@ def built(tmp_path_factory) -> World:
 def world(built, tmp_path) -> World:
     """A copy of the folder that a test may write in."""
     shutil.copytree(built.var, tmp_path / "var")
-    return World(tmp_path / "var", built.granted, built.open)
+    return World(tmp_path / "var", built.granted, built.open, built.held)
 
 
 class Visitor(TestClient):
@@ -201,7 +221,7 @@ def served(built, tmp_path_factory) -> Iterator[Served]:
     """A served portal over a copy of the folder, for a module's tests."""
     var = tmp_path_factory.mktemp("served") / "var"
     shutil.copytree(built.var, var)
-    yield from serving(World(var, built.granted, built.open))
+    yield from serving(World(var, built.granted, built.open, built.held))
 
 
 @pytest.fixture

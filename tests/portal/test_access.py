@@ -17,7 +17,16 @@ PUBLIC = {
     ("GET", "/api/v1/health"), ("POST", "/api/v1/challenges"), ("POST", "/api/v1/sessions"),
     ("GET", "/sign-in"), ("GET", "/sign-in/{ticket}"), ("POST", "/sign-in/{ticket}"),
 }  # fmt: skip
-VALUES = {"owner": "harbour", "name": "patients", "number": "g-1", "version": "1", "run": "r-1", "index": "0"}
+VALUES = {
+    "owner": "harbour",
+    "name": "patients",
+    "number": "g-1",
+    "version": "1",
+    "run": "r-1",
+    "index": "0",
+    "held": "c-1",
+    "job": "j-1",
+}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 

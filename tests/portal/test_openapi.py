@@ -28,7 +28,7 @@ def owner(built, tmp_path_factory, visitors):
     """Harbour's owner, who may do everything, in a folder that may be written in."""
     var = tmp_path_factory.mktemp("fuzzed") / "var"
     shutil.copytree(built.var, var)
-    world = type(built)(var, built.granted, built.open)
+    world = type(built)(var, built.granted, built.open, built.held)
     return visitors(world).sign_in(world, "harbour")
 
 

@@ -19,7 +19,7 @@ AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practi
 def portal(built, tmp_path, serve):
     """A portal of the test's own."""
     shutil.copytree(built.var, tmp_path / "var")
-    yield from serve(type(built)(tmp_path / "var", built.granted, built.open))
+    yield from serve(type(built)(tmp_path / "var", built.granted, built.open, built.held))
 
 
 @pytest.fixture
@@ -55,6 +55,8 @@ def paths(world):
         f"/requests/{PRODUCT}/{world.granted}",
         "/models/breast-cancer/1",
         "/algorithms/valley/averaging/1.0",
+        "/pool/harbour/evenings",
+        f"/reservations/{world.held}",
         "/runs/r-1",
         "/runs/r-2",
         "/ledger/4",
@@ -147,7 +149,7 @@ def test_the_whole_ledger_is_recomputed_before_the_reader(page, visit):
     visit("north", "auditor")("/ledger")
     page.get_by_role("button", name="Verify").click()
     assert "It holds" in page.text_content(".note.good")
-    assert "22 entries hash to the root" in page.text_content(".note.good")
+    assert "26 entries hash to the root" in page.text_content(".note.good")
 
 
 def test_the_page_of_a_run_keeps_up_with_its_rounds(page, visit, portal, write_progress):

@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 
 import lepton_pipelines as lp
-from lepton_pipelines.portal import client
+from lepton_pipelines.portal import client, pool_client
 from lepton_pipelines.spec.errors import UserError
 
 LEPTON = Path(sys.executable).with_name("lepton")
 FINDER = doctest.DocTestFinder()
-EXAMPLES = [found for found in FINDER.find(client, "client", globs={}) if found.examples]
+EXAMPLES = [
+    found
+    for module in (client, pool_client)
+    for found in FINDER.find(module, module.__name__.rsplit(".")[-1], globs={})
+    if found.examples
+]
 
 
 def test_most_verbs_have_an_example():
-    assert len(EXAMPLES) >= 12
+    assert len(EXAMPLES) >= 17
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda found: found.name)
