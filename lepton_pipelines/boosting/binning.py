@@ -8,7 +8,7 @@ that training never saw (in rows to be scored only) the one after that.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lepton_pipelines.boosting.compiled import kernel
 from lepton_pipelines.boosting.features import FeatureSchema
 from lepton_pipelines.boosting.pool import Pool
-from lepton_pipelines.boosting.row_set import RowSet
+from lepton_pipelines.boosting.row_set import HasPartCodes, RowSet
 from lepton_pipelines.spec.errors import UserError
 
 Float32Array = NDArray[np.float32]
@@ -103,12 +103,14 @@ class Binning:
 class Codes:
     """A set of rows as codes.
 
-    values: uint8 or uint16, rows * columns, row by row.
+    values: uint8 or uint16, rows * columns, row by row. complete: the binning has a code for every value, as rows that
+    are trained on need it.
     """
 
     values: CodeArray
     rows: int
     features: int
+    complete: bool = True
 
 
 def encode(rows: RowSet, binning: Binning, schema: FeatureSchema, pool: Pool, *, name: str, trained_on: bool) -> Codes:
@@ -120,7 +122,7 @@ def encode(rows: RowSet, binning: Binning, schema: FeatureSchema, pool: Pool, *,
     """
     roomy = int((binning.bins + 1 + binning.categorical).max(initial=0)) > MAX_BIN
     needed = int(binning.widths.max(initial=0)) > MAX_BIN
-    codes, faults = _encode(rows, binning, pool, np.uint16 if needed else np.uint8)
+    codes, faults, made = _encode(rows, binning, pool, np.uint16 if needed else np.uint8)
     missing, infinite, unknown = faults.sum(axis=0)
     if infinite.any():
         column = int(infinite.argmax())
@@ -131,8 +133,11 @@ def encode(rows: RowSet, binning: Binning, schema: FeatureSchema, pool: Pool, *,
     if trained_on:
         _check_agreed(binning, schema, missing, unknown, name)
     elif roomy and not needed and (missing[binning.bins >= MAX_BIN].any() or unknown.any()):
-        codes, _ = _encode(rows, binning, pool, np.uint16)
-    return codes
+        return replace(_encode(rows, binning, pool, np.uint16)[0], complete=False)
+    complete = not (missing[~binning.missing].any() or unknown.any())
+    if complete:  # what is kept is not looked at again
+        _keep(rows, binning, codes, made)
+    return replace(codes, complete=complete)
 
 
 def _check_agreed(
@@ -152,21 +157,49 @@ def _check_agreed(
 
 def _encode(
     rows: RowSet, binning: Binning, pool: Pool, dtype: type[np.uint8] | type[np.uint16]
-) -> tuple[Codes, NDArray[np.int64]]:
+) -> tuple[Codes, NDArray[np.int64], list[int]]:
+    """Return codes, what was found wrong by block (missing, infinite, unknown), and which parts were not kept."""
     features = binning.features
     values = np.empty(rows.n_rows * features, dtype)
     step = max(_ROWS, _BLOCK_VALUES // max(features, 1) // _ROWS * _ROWS)
-    starts = range(0, rows.n_rows, step)
-    faults = np.zeros((max(len(starts), 1), 3, features), np.int64)
+    made, ranges = _load(rows, binning, values)
+    blocks = [(start, min(start + step, stop)) for first, stop in ranges for start in range(first, stop, step)]
+    faults = np.zeros((max(len(blocks), 1), 3, features), np.int64)
     table, bins, categorical = binning._search_table, binning.bins, binning.categorical
 
-    def work(place: int, start: int) -> None:
-        stop = min(start + step, rows.n_rows)
+    def work(place: int, start: int, stop: int) -> None:
         block = rows.block(start, stop)
         _encode_block(block, table, bins, categorical, values[start * features : stop * features], faults[place])
 
-    pool.run([(work, (place, start)) for place, start in enumerate(starts)])
-    return Codes(values, rows.n_rows, features), faults
+    pool.run([(work, (place, start, stop)) for place, (start, stop) in enumerate(blocks)])
+    return Codes(values, rows.n_rows, features), faults, made
+
+
+def _load(rows: RowSet, binning: Binning, values: CodeArray) -> tuple[list[int], list[tuple[int, int]]]:
+    """Fill in the codes of the parts that are kept; return the others, and which rows these are."""
+    kept = rows.part_codes if isinstance(rows, HasPartCodes) else None
+    if kept is None:
+        return [], [(0, rows.n_rows)]
+    made, ranges, start, width = [], [], 0, binning.features
+    for part, count in enumerate(kept.rows):
+        codes = kept.load(part, binning.digest)
+        if codes is not None and codes.dtype == values.dtype and len(codes) == count * width:
+            values[start * width : (start + count) * width] = codes
+        else:
+            made.append(part)
+            ranges.append((start, start + count))
+        start += count
+    return made, ranges
+
+
+def _keep(rows: RowSet, binning: Binning, codes: Codes, made: Sequence[int]) -> None:
+    """Keep the codes of the parts that were made now."""
+    kept = rows.part_codes if isinstance(rows, HasPartCodes) else None
+    if kept is None:
+        return
+    ends = np.cumsum([0, *kept.rows], dtype=np.int64) * codes.features
+    for part in made:
+        kept.keep(part, binning.digest, codes.values[ends[part] : ends[part + 1]])
 
 
 @kernel

@@ -4,9 +4,10 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lepton_pipelines.boosting.binning import Binning
 from lepton_pipelines.sums import Traffic
@@ -64,16 +65,13 @@ class Progress:
 
     def to_bytes(self) -> bytes:
         """Encode for a checkpoint."""
-        arrays = {f"edges{f}": edges for f, edges in enumerate(self.binning.edges)}
         file = io.BytesIO()
         np.savez(
             file,
             allow_pickle=False,
             model=np.frombuffer(self.model, np.uint8),
-            categorical=self.binning.categorical,
-            missing=self.binning.missing,
             history=np.frombuffer(json.dumps([self.history, self.own_history]).encode(), np.uint8),
-            **arrays,
+            **binning_arrays(self.binning),
         )
         return file.getvalue()
 
@@ -81,11 +79,20 @@ class Progress:
     def from_bytes(data: bytes) -> "Progress":
         """Decode a checkpoint; what it holds was written by `to_bytes`."""
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            categorical = file["categorical"]
-            edges = [file[f"edges{f}"] for f in range(len(categorical))]
             history, own_history = json.loads(file["history"].tobytes())
-            binning = Binning(edges, categorical, file["missing"])
-            return Progress(file["model"].tobytes(), binning, history, own_history)
+            return Progress(file["model"].tobytes(), binning_of(file), history, own_history)
+
+
+def binning_arrays(binning: Binning) -> dict[str, NDArray[Any]]:
+    """Return a binning as named arrays, for NumPy's files."""
+    edges = {f"edges{f}": edges for f, edges in enumerate(binning.edges)}
+    return {"categorical": binning.categorical, "missing": binning.missing, **edges}
+
+
+def binning_of(arrays: Mapping[str, NDArray[Any]]) -> Binning:
+    """Return the binning that `binning_arrays` made arrays of."""
+    categorical = arrays["categorical"]
+    return Binning([arrays[f"edges{f}"] for f in range(len(categorical))], categorical, arrays["missing"])
 
 
 class EarlyStopping:

@@ -56,12 +56,16 @@ class Shard:
         self.custom_objective = custom_objective
         self.custom_metric = custom_metric
         self.codes: dict[str, Codes] = {}
+        self._binned: dict[str, bytes] = {}  # by which edges a set is in codes
         self.margins: dict[str, Float32Array] = {}
         self._rounds: _Rounds | None = None
 
     def encode(self, name: str, binning: Binning, schema: FeatureSchema, *, trained_on: bool) -> None:
-        """Turn a set into codes. Raises UserError for values that the binning has no code for."""
+        """Turn a set into codes, unless it is already. Raises UserError for values that the binning has no code for."""
+        if self._binned.get(name) == binning.digest and (self.codes[name].complete or not trained_on):
+            return
         self.codes[name] = encode(self.sets[name], binning, schema, self.pool, name=name, trained_on=trained_on)
+        self._binned[name] = binning.digest
 
     def label(self, name: str) -> Float32Array:
         """float32, (rows,), a set's labels."""

@@ -111,7 +111,7 @@ def boost(
     train: str = "train",
     evaluation: Sequence[str] = (),
     early_stopping_rounds: int | None = None,
-    edges: Sequence[Float32Array] | None = None,
+    edges: Sequence[Float32Array] | Binning | None = None,
     callbacks: Sequence[object] = (),
     warm_start: bytes | None = None,
     resume: Progress | None = None,
@@ -125,11 +125,12 @@ def boost(
 
     rows: this party's rows; their shards hold the sets `train` and `evaluation` name. sums: joins them to the other
     parties'. rounds: how many to add to the model that is continued, or with `resume` how many there are in all.
-    edges: for each column float32, ascending, the upper ends of its bins; found through `sums` if not given.
-    callbacks: see `Callback` and `LearningRateSchedule`. warm_start: any XGBoost model file, continued by more trees.
-    resume: goes on with a training that was interrupted, as if it had not been. checkpoint: given the progress after
-    every `checkpoint_every` rounds. smallest_bin: rows of the total that a bin holds at least; by default 20 where
-    sums cross organisations, else 1. name: begins the name of every sum; each training of a run has its own.
+    edges: for each column float32, ascending, the upper ends of its bins, or a binning that all parties have agreed
+    on; found through `sums` if not given. callbacks: see `Callback` and `LearningRateSchedule`. warm_start: any XGBoost
+    model file, continued by more trees. resume: goes on with a training that was interrupted, as if it had not been.
+    checkpoint: given the progress after every `checkpoint_every` rounds. smallest_bin: rows of the total that a bin
+    holds at least; by default 20 where sums cross organisations, else 1. name: begins the name of every sum; each
+    training of a run has its own.
     Raises UserError for parameters, rows or edges that cannot be trained with; SumAborted if another party stopped.
     """
     _check_callbacks(callbacks)
@@ -144,6 +145,8 @@ def boost(
     training.count_rows()
     if resume is not None:
         training.binning = resume.binning
+    elif isinstance(edges, Binning):
+        training.binning = edges
     elif edges is not None:
         training.binning = given_edges(training.rows, train, features, edges, training.row_count)
     else:

@@ -2,9 +2,10 @@
 
 An entry is what `preparation.prepare` made of a piece: encoded rows by set, counts, digest. Its name is a SHA-256
 over everything that it follows from: the file's path, size and version (ETag, or time of change), the piece, the
-contract, split and options of reading, and this release. Edges are not among them: they move with every run, so
-codes are made anew from what is kept here. Entries hold rows, so the folder is its owner's alone;
-they are NumPy's zip files with checksums, written whole or not at all, and nothing in them is executable.
+contract, split and options of reading, and this release. Edges are not among them. Where a pipeline keeps its edges
+(`training.edges: kept`), the codes of a piece's rows lie beside its entry and say by which edges, and of which
+content. Entries hold rows, so the folder is its owner's alone; they are NumPy's zip files with checksums, written
+whole or not at all, and nothing in them is executable.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import KeySplit, TimeSplit
@@ -111,13 +113,49 @@ class PieceCache:
         arrays = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8), "keys": found.keys.hashes}
         for name, encoded in prepared.sets.items():
             arrays |= dict(_arrays(name, encoded))
-        path = self._path(piece)
+        self._write(self._path(piece), arrays)
+
+    def load_codes(self, piece: "Piece", content: bytes, name: str, binning: bytes) -> NDArray[Any] | None:
+        """Return the codes of one set of a piece's rows; None if they are not here, or damaged.
+
+        content: the piece's digest. name: of the set. binning: digest of the edges.
+        """
+        path = self._codes_path(piece, name)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                if bytes(stored["content"]) != content or bytes(stored["binning"]) != binning:
+                    return None
+                codes: NDArray[Any] = stored["codes"]
+                return codes
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None  # they are made anew
+
+    def store_codes(self, piece: "Piece", content: bytes, name: str, binning: bytes, codes: NDArray[Any]) -> None:
+        """Keep the codes of one set of a piece's rows, in place of those by other edges.
+
+        Raises UserError if the folder cannot be written.
+        """
+        told = {"content": np.frombuffer(content, np.uint8), "binning": np.frombuffer(binning, np.uint8)}
+        self._write(self._codes_path(piece, name), {**told, "codes": codes})
+
+    def forget_others(self, pieces: "list[Piece]") -> int:
+        """Delete entries of this source that none of its pieces has any more. Returns how many were deleted."""
+        held = {self._path(piece).stem for piece in pieces}
+        entries = (Path(self.folder) / self.scope).glob("*.npz")
+        gone = [path for path in entries if path.name.partition(".")[0] not in held]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+    def _write(self, path: Path, arrays: Mapping[str, Any]) -> None:
         unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
             Path(self.folder).mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(exist_ok=True, mode=0o700)
             with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                np.savez(out, **arrays)  # type: ignore[arg-type]
+                np.savez(out, **arrays)
             unfinished.replace(path)
         except OSError as error:
             with suppress(OSError):
@@ -127,13 +165,8 @@ class PieceCache:
                 "data.cache out."
             ) from error
 
-    def forget_others(self, pieces: "list[Piece]") -> int:
-        """Delete entries of this source that none of its pieces has any more. Returns how many were deleted."""
-        held = {self._path(piece).name for piece in pieces}
-        gone = [path for path in (Path(self.folder) / self.scope).glob("*.npz") if path.name not in held]
-        for path in gone:
-            path.unlink(missing_ok=True)
-        return len(gone)
+    def _codes_path(self, piece: "Piece", name: str) -> Path:
+        return self._path(piece).with_suffix(f".{name}.codes.npz")
 
     def _path(self, piece: "Piece") -> Path:
         told = {"file": asdict(piece.file), "row_groups": piece.row_groups, "first_row": piece.first_row}

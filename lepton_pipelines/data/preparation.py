@@ -85,7 +85,7 @@ def prepare_pieces(
 
     quarantine: as in `prepare`. Raises UserError as `prepare`, and if the cache cannot be written.
     """
-    cache = None if source.data.cache is None else PieceCache.of(source, split, source.data.cache)
+    cache = cache_of(source, split)
     if cache is not None:
         cache.forget_others(source.pieces())
     fresh = [piece for piece in pieces if cache is None or not cache.holds(piece)]
@@ -100,6 +100,11 @@ def prepare_pieces(
             if cache is not None:
                 cache.store(piece, ready)
         yield ready
+
+
+def cache_of(source: Source, split: KeySplit | TimeSplit) -> PieceCache | None:
+    """Return where prepared pieces are kept; None if the organisation keeps none."""
+    return None if source.data.cache is None else PieceCache.of(source, split, source.data.cache)
 
 
 def _kept(checked: Checked, contract: Contract) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":

@@ -58,13 +58,21 @@ class KeySample:
 
     def __add__(self, other: "KeySample") -> "KeySample":
         """Merge, and lower the limit until the sample fits."""
-        below = min(self.below, other.below)
-        merged = np.concatenate([self.hashes, other.hashes])
-        merged = merged[merged <= np.uint64(below)]
-        while len(merged) > _KEYS_HELD:
+        return KeySample.merged((self, other))
+
+    @staticmethod
+    def merged(samples: "Iterable[KeySample]") -> "KeySample":
+        """Merge many at once: what adding them one after the other gives, sorted once."""
+        parts = list(samples)
+        below = min((part.below for part in parts), default=int(_ALL))
+        hashes = np.concatenate([np.empty(0, np.uint64), *(part.hashes for part in parts)])
+        if below < int(_ALL):
+            hashes = hashes[hashes <= np.uint64(below)]
+        while len(hashes) > _KEYS_HELD:
             below //= 2
-            merged = merged[merged <= np.uint64(below)]
-        return KeySample(np.sort(merged), below)
+            hashes = hashes[hashes <= np.uint64(below)]
+        hashes.sort(kind="stable")  # merges what is sorted already
+        return KeySample(hashes, below)
 
     @property
     def duplicates(self) -> int:
@@ -94,19 +102,25 @@ class Violations:
 
     def __add__(self, other: "Violations") -> "Violations":
         """Add what was found in other rows."""
+        return Violations.together((self, other))
+
+    @staticmethod
+    def together(parts: "Iterable[Violations]") -> "Violations":
+        """Add up what was found in many parts of the rows, in their order."""
+        every = list(parts)
         merged: dict[tuple[str, str], Violation] = {}
-        for violation in (*self.found, *other.found):
+        for violation in (violation for part in every for violation in part.found):
             key = (violation.column, violation.rule)
             merged[key] = merged[key] + violation if key in merged else violation
-        ranges = [r for r in (self.label_range, other.label_range) if r is not None]
+        ranges = [part.label_range for part in every if part.label_range is not None]
         return Violations(
-            rows=self.rows + other.rows,
-            rejected=self.rejected + other.rejected,
+            rows=sum(part.rows for part in every),
+            rejected=sum(part.rejected for part in every),
             found=tuple(merged.values()),
-            missing=_added(self.missing, other.missing),
-            inexact=_added(self.inexact, other.inexact),
+            missing=_added(part.missing for part in every),
+            inexact=_added(part.inexact for part in every),
             label_range=(min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None,
-            keys=self.keys + other.keys,
+            keys=KeySample.merged(part.keys for part in every),
         )
 
     def __radd__(self, other: "int | Violations") -> "Violations":
@@ -185,9 +199,9 @@ class Violations:
         return told
 
 
-def _added(one: Iterable[tuple[str, int]], other: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+def _added(parts: Iterable[Iterable[tuple[str, int]]]) -> tuple[tuple[str, int], ...]:
     counts: dict[str, int] = {}
-    for name, count in (*one, *other):
+    for name, count in (each for part in parts for each in part):
         counts[name] = counts.get(name, 0) + count
     return tuple(counts.items())
 

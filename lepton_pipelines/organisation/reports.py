@@ -52,6 +52,7 @@ class BinReport(Report):
     features: int
     bins: int
     sums: int
+    kept: bool = Field(default=False, description="whether the edges are those of an earlier run")
     seconds: float
 
 

@@ -18,13 +18,15 @@ from lepton_pipelines.boosting.binning import Binning
 from lepton_pipelines.boosting.features import FeatureSchema
 from lepton_pipelines.boosting.model_file import read_model
 from lepton_pipelines.boosting.objectives import objective_of
+from lepton_pipelines.boosting.row_set import PartCodes
 from lepton_pipelines.boosting.shard import Shard
 from lepton_pipelines.boosting.steps import BinRows, StartTraining
 from lepton_pipelines.data.encoding import Encoded, Gathered
-from lepton_pipelines.data.preparation import prepare_pieces
+from lepton_pipelines.data.preparation import cache_of, prepare_pieces
 from lepton_pipelines.data.sources import Piece, Source
 from lepton_pipelines.data.splits import SETS
 from lepton_pipelines.data.violations import Violations
+from lepton_pipelines.organisation.piece_codes import KeptPiece, PieceCodes
 from lepton_pipelines.spec.algorithm import find_algorithm
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
 from lepton_pipelines.spec.contract import Contract
@@ -34,14 +36,17 @@ from lepton_pipelines.sums import Int64Array
 
 Float32Array = NDArray[np.float32]
 UInt64Array = NDArray[np.uint64]
+_MERGED = 8  # pieces whose keys are held before they are merged
+
 Counter = Callable[[Float32Array, Float32Array, Float32Array | None], Int64Array]
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Encoded rows as the engine reads them (`boosting.row_set.RowSet`)."""
+    """Encoded rows as the engine reads them (`boosting.row_set.RowSet`). part_codes: where their codes are kept."""
 
     encoded: Encoded
+    part_codes: PartCodes | None = None
 
     @property
     def n_rows(self) -> int:
@@ -80,11 +85,15 @@ class EncodedRows:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """What a worker holds once its pieces are read: encoded rows by set, and what was found in them."""
+    """What a worker holds once its pieces are read: encoded rows by set, and what was found in them.
+
+    kept: for each set where the codes of its pieces are kept between runs; empty without a cache.
+    """
 
     sets: Mapping[str, Encoded]
     violations: Violations
     digests: tuple[bytes, ...]
+    kept: Mapping[str, PartCodes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,28 +110,43 @@ class ReadPieces:
     def __call__(self, pieces: list[Piece]) -> RowsRead:
         """Read the pieces, one after the other."""
         gathered = {name: Gathered() for name in SETS}
-        violations, digests = Violations(), []
-        for one in prepare_pieces(self.source, pieces, self.split, quarantine=self.quarantine):
+        violations: list[Violations] = []
+        prepared: list[KeptPiece] = []
+        for piece, one in zip(
+            pieces, prepare_pieces(self.source, pieces, self.split, quarantine=self.quarantine), strict=True
+        ):
             for name, rows in one.sets.items():
                 gathered[name].add(rows)
-            violations += one.violations
-            digests.append(one.digest)
+            violations.append(one.violations)
+            if len(violations) == _MERGED:
+                violations = [Violations.together(violations)]
+            rows_by_set = {name: len(rows) for name, rows in one.sets.items()}
+            prepared.append(KeptPiece(piece, one.digest, rows_by_set, sound=not one.violations.rejected))
+        cache = cache_of(self.source, self.split)
         return RowsRead(
             {name: rows.encoded() for name, rows in gathered.items()},
-            violations,
-            tuple(digests),
+            Violations.together(violations),
+            tuple(one.content for one in prepared),
+            {} if cache is None else {name: PieceCodes(cache, name, tuple(prepared)) for name in SETS},
         )
 
 
 @dataclass(frozen=True)
 class ToShard:
-    """Changes what a worker holds into the engine's shard. threads: that work on it."""
+    """Changes what a worker holds into the engine's shard.
+
+    threads: that work on it. keeps_codes: whether codes are kept between runs, where the organisation has a cache.
+    """
 
     threads: int
+    keeps_codes: bool = False
 
     def __call__(self, held: RowsRead) -> Shard:
         """Make the shard; the encoded rows are not copied."""
-        return Shard({name: EncodedRows(rows) for name, rows in held.sets.items()}, threads=self.threads)
+        kept = held.kept if self.keeps_codes else {}
+        return Shard(
+            {name: EncodedRows(rows, kept.get(name)) for name, rows in held.sets.items()}, threads=self.threads
+        )
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from lepton_pipelines.boosting.binning import Binning
-from lepton_pipelines.boosting.collective import Collective
-from lepton_pipelines.boosting.edges import SMALLEST_BIN, EdgeSearch, find_edges
 from lepton_pipelines.boosting.progress import Progress, RoundReport
-from lepton_pipelines.boosting.steps import CountRows, read_counts
 from lepton_pipelines.boosting.training import Boosted, boost
 from lepton_pipelines.compute.cluster import open_cluster
 from lepton_pipelines.compute.pinned import PinnedRows
@@ -34,6 +31,7 @@ from lepton_pipelines.organisation.evaluating import Evaluating, ModelInUse, sha
 from lepton_pipelines.organisation.folder import RunFolder, write_private
 from lepton_pipelines.organisation.hub_record import record_of
 from lepton_pipelines.organisation.journal import Journal
+from lepton_pipelines.organisation.kept_edges import edges_of_run
 from lepton_pipelines.organisation.models import first_rounds, rounds_of
 from lepton_pipelines.organisation.product_use import ProductUse
 from lepton_pipelines.organisation.recording import opening_of
@@ -119,6 +117,12 @@ class OrganisationRun:
         self._resources = ExitStack()
 
     @property
+    def keeps_edges(self) -> bool:
+        """Whether bins' edges are kept from run to run."""
+        training = self.pipeline.training
+        return isinstance(training, Training) and training.edges == "kept"
+
+    @property
     def publishes(self) -> bool:
         """Whether this organisation registers the model."""
         return self.name == self.pipeline.publisher
@@ -201,7 +205,8 @@ class OrganisationRun:
             self._notice(warning.removeprefix(f"{self.name}: "))  # a notice says whose it is by itself
         self.digest = dataset_digest(digest for part in self.rows.ask(_digests) for digest in part)
         algorithm, policy = self.pipeline.training.algorithm, self.organisation.policy
-        self.rows.change(ToShard(self.threads) if self.engine else ToHeld(algorithm, policy))
+        held = ToShard(self.threads, self.keeps_edges) if self.engine else ToHeld(algorithm, policy)
+        self.rows.change(held)
         if self._registry is not None:
             self._registry.result()
         # Nobody bins before everybody's rows are accepted, and all work from the same spec.
@@ -230,22 +235,21 @@ class OrganisationRun:
         self._journal.note(self.folder.run_id, self.pipeline.name)
         if not self.engine:
             return BinReport(organisation=self.name, features=self.features.count, bins=0, sums=0, seconds=0)
-        before = self.sums.traffic.sums
+        before, kept = self.sums.traffic.sums, False
         self.resumed_at = 0 if self.repeats else self._agree_on_resuming()
         if self.resumed_at:
             self.binning = self._progress().binning
         else:
-            collective = Collective(self.rows, self.sums, "binning")
-            total = collective.sum(CountRows(self.parameters, self._sets), "rows", bound=1 << 40)
-            counts, weight_exponent = read_counts(total, len(self._sets))
-            smallest = SMALLEST_BIN if self.sums.parties > 1 else 1
-            search = EdgeSearch(self.parameters.max_bin, smallest, counts[0], weight_exponent)
-            self.binning = find_edges(collective, "train", self.features, search)
+            agreed = edges_of_run(self)
+            self.binning, kept = agreed.binning, agreed.kept
+            if kept:
+                self._notice("the bins' edges are those of an earlier run: training.edges is kept")
         return BinReport(
             organisation=self.name,
             features=self.binning.features,
             bins=int(self.binning.bins.sum()),
             sums=self.sums.traffic.sums - before,
+            kept=kept,
             seconds=0,
         )
 
@@ -272,7 +276,7 @@ class OrganisationRun:
             features=self.features,
             evaluation=self.evaluation,
             early_stopping_rounds=training.early_stopping_rounds,
-            edges=None if resume else self.binning.edges,
+            edges=None if resume else self.binning,
             callbacks=[self],
             warm_start=start,
             resume=resume,
@@ -374,10 +378,6 @@ class OrganisationRun:
                 report.seconds,
             )
         )
-
-    @property
-    def _sets(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(("train", *self.evaluation)))
 
     def _agree_on_resuming(self) -> int:
         """Return after how many rounds all members have a checkpoint; 0 if one of them has none."""

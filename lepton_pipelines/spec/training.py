@@ -49,6 +49,13 @@ class Training(BoosterParameters):
     start: Start = Field(
         "anew", title="Start", description="Train anew, or go on boosting from the champion (warm start)."
     )
+    edges: Literal["anew", "kept"] = Field(
+        "anew",
+        title="Bin edges",
+        description="Search the bins' edges anew in each run, or keep those of the run before while the rows of all "
+        "are between half and twice as many and every bin holds enough of them; with data.cache old rows then keep "
+        "their codes, too.",
+    )
 
 
 class AlgorithmTraining(SpecModel):
