@@ -17,8 +17,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelling, Crashed
 
-from flows.run_ids import new_run_id, run_to_work_on
-from flows.watch_drift import new_watch_id
+from flows.run_ids import new_run_id, new_watch_id, run_to_work_on
+from flows.stopping import end_children, stopped_in_time
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import Pipeline
 
@@ -48,7 +48,13 @@ def _watch_name() -> str:
     return f"{_pipeline_name()} drift · {new_run_id()}"
 
 
-@flow(name="retrain-on-pools", flow_run_name=_run_name, persist_result=False)
+@flow(
+    name="retrain-on-pools",
+    flow_run_name=_run_name,
+    persist_result=False,
+    on_cancellation=[end_children],
+    on_crashed=[end_children],
+)
 def retrain_on_pools(pipeline: Pipeline, run: str | None = None) -> str | State[str]:
     """Start every organisation's part at its own work pool, and wait; one that fails or a cancellation ends all.
 
@@ -65,7 +71,13 @@ def retrain_on_pools(pipeline: Pipeline, run: str | None = None) -> str | State[
     return run_id
 
 
-@flow(name="watch-on-pools", flow_run_name=_watch_name, persist_result=False)
+@flow(
+    name="watch-on-pools",
+    flow_run_name=_watch_name,
+    persist_result=False,
+    on_cancellation=[end_children],
+    on_crashed=[end_children],
+)
 def watch_on_pools(pipeline: Pipeline, worse: float = 0.05) -> str:
     """Compare every organisation's rows with what the champion was trained on, each at its own work pool.
 
@@ -81,7 +93,7 @@ def watch_on_pools(pipeline: Pipeline, worse: float = 0.05) -> str:
 def _on_pools(pipeline: Pipeline, flow: str, parameters: Mapping[str, dict[str, Any]]) -> None:
     """Run a deployed flow's part at every organisation's pool. parameters: by organisation."""
     parts: dict[str, FlowRun] = {}
-    with get_client(sync_client=True) as client:
+    with stopped_in_time(), get_client(sync_client=True) as client:
         try:
             for name in _publisher_first(pipeline):
                 parts[name] = _start(pipeline, flow, name, parameters[name])
@@ -131,6 +143,6 @@ def _wait(client: SyncPrefectClient, parts: Mapping[str, UUID]) -> None:
 def _cancel(client: SyncPrefectClient, parts: Mapping[str, FlowRun]) -> None:
     for name, part in parts.items():
         state = client.read_flow_run(part.id).state
-        if state is not None and not state.is_final():
+        if state is not None and not state.is_final() and not state.is_cancelling():
             get_run_logger().warning("cancelling %s's part", name)
             client.set_flow_run_state(part.id, Cancelling(message="the run was stopped"))

@@ -11,7 +11,7 @@ from prefect.input import RunInput
 from pydantic import Field, PositiveInt
 
 from lepton_pipelines.registry.promotion import Decision
-from lepton_pipelines.registry.tracking import Tracking, open_tracking
+from lepton_pipelines.registry.tracking import Tracking, open_existing
 from lepton_pipelines.spec.organisation import read_organisation
 from lepton_pipelines.spec.pipeline import Pipeline
 from tasks import promotion as tasks
@@ -113,4 +113,4 @@ def ask_for_approval(
 
 def tracking_of(organisation: Path, var: Path) -> Tracking:
     """Open the MLflow store that an organisation's file names."""
-    return open_tracking(read_organisation(organisation).tracking.mlflow, folder=var.absolute())
+    return open_existing(read_organisation(organisation).tracking.mlflow, folder=var.absolute())

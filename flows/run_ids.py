@@ -2,7 +2,7 @@
 
 import secrets
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -15,6 +15,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import deployment, flow_run
+from pydantic import ValidationError
+
+from lepton_pipelines.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -30,11 +33,16 @@ def new_run_id() -> str:
     return f"{began:%Y%m%d-%H%M%S}-{str(prefect_id)[:4] if prefect_id else secrets.token_hex(2)}"
 
 
+def new_watch_id() -> str:
+    """Name a watch as a run is named."""
+    return f"{new_run_id()}-drift"
+
+
 def run_to_work_on(asked: str | None) -> str:
     """Return the id of the run that this flow run works on, and label the flow run with it. asked: by its parameter.
 
     A flow run that is retried stays with its run. One that a schedule starts goes on with the run of the one before
-    it, if that crashed on the same parameters: its process, worker or machine died, and what it had is on disk.
+    it, if that crashed with the same pipeline: its process, worker or machine died, and what it had is on disk.
     """
     deployed, mine = deployment.id, flow_run.get_id()
     if deployed is None or mine is None:
@@ -61,8 +69,17 @@ def _died_before(client: SyncPrefectClient, this: "FlowRun") -> str | None:
     for run in ended:
         if run.id == this.id or run.start_time is None:
             continue
-        same = run.parameters.get("pipeline") == this.parameters.get("pipeline")
+        same = _to_be_trained(run) == _to_be_trained(this)
         died = run.state is not None and run.state.is_crashed()
         found = run.labels.get(RUN_LABEL)
         return str(found) if same and died and found else None
     return None
+
+
+def _to_be_trained(run: "FlowRun") -> dict[str, Any] | None:
+    """Return what a flow run's pipeline says of the training: when it runs, and how it is shown, is left out."""
+    try:
+        pipeline = Pipeline.model_validate(run.parameters["pipeline"])
+    except ValidationError:  # of another version of this code
+        return None
+    return pipeline.model_dump(mode="json", exclude={"schedule", "comparison"})

@@ -13,10 +13,13 @@ from prefect._internal.control_listener import get_intent
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled, Crashed
+from prefect.states import Cancelled, Cancelling, Crashed
 
-STOP_SECONDS = 4.0
-"""Between Prefect's signal and the process's end, however long a sum, a cluster or a server keeps it busy."""
+STOP_SECONDS = 2.5
+"""Between Prefect's signal and the process's end, however long a sum, a cluster or a server keeps it busy.
+
+Prefect's worker looks three seconds after the signal whether the process has ended, and only then every other three.
+"""
 
 ENDED = 128 + signal.SIGTERM
 
@@ -56,9 +59,10 @@ def _end_late(heard: int, seconds: float) -> None:
 
 
 def end_children(flow: Any, flow_run: FlowRun, state: State) -> None:
-    """Say of the flow and task runs below one that was cancelled or has crashed that they ended with it.
+    """End the flow and task runs below one that was cancelled or has crashed.
 
-    A hook of flows: the worker calls it, when the process that could have said so is gone.
+    A hook of flows: the worker has it called when the process that could have done so is gone. What ran in that process
+    is said to have ended; a deployed run of its own, such as an organisation's part, is cancelled at its own worker.
     """
     ended = Crashed if state.is_crashed() else Cancelled
     message = f"{flow_run.name} {'crashed' if state.is_crashed() else 'was cancelled'}"
@@ -67,8 +71,12 @@ def end_children(flow: Any, flow_run: FlowRun, state: State) -> None:
             flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
         )
         for child in below:
-            if child.state is not None and not child.state.is_final():
+            if child.state is None or child.state.is_final():
+                continue
+            if child.deployment_id is None:
                 client.set_flow_run_state(child.id, ended(message=message), force=True)
+            elif not child.state.is_cancelling():
+                client.set_flow_run_state(child.id, Cancelling(message=message))
         family = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id, *(child.id for child in below)]))
         for task in client.read_task_runs(flow_run_filter=family):
             if task.state is not None and not task.state.is_final():

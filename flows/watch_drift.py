@@ -6,22 +6,12 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.at_a_hub import watch_at_hub
-from flows.in_step import all_in_step
-from flows.organisation_watch import organisation_watch
-from flows.run_ids import new_run_id
+from flows.run_ids import new_watch_id
 from flows.stopping import end_children, stopped_in_time
 from lepton_pipelines.evaluation.result import DriftReport
-from lepton_pipelines.organisation.checking import check_spec
 from lepton_pipelines.organisation.folder import RunFolder, check_writable
 from lepton_pipelines.spec.organisation import read_organisation
 from lepton_pipelines.spec.pipeline import Pipeline
-from tasks import drift as drift_tasks
-
-
-def new_watch_id() -> str:
-    """Name a watch as a run is named."""
-    return f"{new_run_id()}-drift"
 
 
 def _run_name() -> str:
@@ -55,6 +45,12 @@ def watch_drift(
         organisation: With a hub, this organisation's own file; the others run their parts themselves.
         home: With a hub, the folder with this organisation's keys; empty for the one in its file, or ./organisation.
     """
+    # What computes is imported here, as in `federated_retrain`.
+    from flows.at_a_hub import watch_at_hub
+    from flows.in_one_process import watch_here
+    from lepton_pipelines.organisation.checking import check_spec
+    from tasks import drift as drift_tasks
+
     check_spec(pipeline)
     check_writable(var)
     watch = run or new_watch_id()
@@ -63,7 +59,7 @@ def watch_drift(
         if pipeline.federation != "in-process":
             report = watch_at_hub(pipeline, RunFolder(var, watch), organisation, home, worse)
         else:
-            report = _in_this_process(pipeline, watch, var, worse)
+            report = watch_here(pipeline, watch, var, worse)
         if report is None:
             get_run_logger().warning("%s: too few rows have changed since an earlier run to be compared", pipeline.name)
             return None
@@ -73,15 +69,3 @@ def watch_drift(
 
 def _watcher(pipeline: Pipeline, organisation: Path | None) -> str:
     return pipeline.publisher if organisation is None else read_organisation(organisation).organisation
-
-
-def _in_this_process(pipeline: Pipeline, watch: str, var: Path, worse: float) -> DriftReport | None:
-    organisations = pipeline.read_organisations()
-    files = dict(pipeline.organisations) if isinstance(pipeline.organisations, dict) else {}
-
-    def start(name: str) -> DriftReport | None:
-        file = Path(files[name])
-        report: DriftReport | None = organisation_watch(name, watch, pipeline, file, var, len(organisations), worse)
-        return report
-
-    return all_in_step(pipeline, watch, start)[0]

@@ -2,14 +2,20 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pandas as pd
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import lepton_pipelines as lp
 from lepton_pipelines.ledger.verification import verify_ledger
@@ -17,18 +23,31 @@ from lepton_pipelines.local_platform.home import HOME_MARK, PlatformHome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-PROCESSES = ["prefect", "mlflow", "hub", "portal", "worker-north", "worker-harbour", "worker-valley"]
+PROCESSES = ["prefect", "mlflow", "hub", "portal", "worker-north", "worker-harbour", "worker-valley", "metrics"]
 PATIENCE = 120.0
+LABELS = ("organisation", "pipeline", "run", "member", "state", "step", "rows", "metric")
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory, module_lepton):
     """A platform that is up, and what the command said."""
     folder = tmp_path_factory.mktemp("up") / "platform"
-    ended = module_lepton("up", "--detach", "--home", folder)
+    ended = module_lepton("up", "--detach", "--home", folder, "--metrics-port", two_free_ports())
     assert ended.code == 0, ended.err
     yield PlatformHome(folder), ended.out
     module_lepton("down", "--home", folder)
+
+
+def two_free_ports() -> int:
+    """The first of two free ports side by side."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            try:
+                second.bind(("127.0.0.1", first.getsockname()[1] + 1))
+            except OSError:
+                continue
+            return first.getsockname()[1]
 
 
 def processes_of(home: PlatformHome) -> list[int]:
@@ -43,12 +62,20 @@ def processes_of(home: PlatformHome) -> list[int]:
     return found
 
 
-def post(address: str, question: dict) -> list:
+def post(address: str, question: dict, method: str = "POST") -> list:
     request = urllib.request.Request(  # noqa: S310 - our own
-        address, json.dumps(question).encode(), {"Content-Type": "application/json"}
+        address, json.dumps(question).encode(), {"Content-Type": "application/json"}, method=method
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own
-        return json.loads(answer.read())
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own
+                return json.loads(answer.read() or "null")
+        except urllib.error.HTTPError as error:
+            # SQLite was locked: to be asked again, as Prefect's own client does.
+            if error.code != 503 or time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 def at(home: PlatformHome) -> dict:
@@ -101,6 +128,37 @@ def test_a_run_does_each_part_at_its_organisations_pool_and_all_have_one_model(p
     assert len(models) == 1
 
 
+def test_prometheus_is_told_of_that_run_by_the_hub_and_by_every_organisation(platform):
+    home, said = platform
+    organisations = at(home)["metrics"].address
+    assert f"metrics   {organisations}" in said
+    port = int(re.search(r":(\d+)/metrics", organisations)[1])
+    hub = told_by(f"http://127.0.0.1:{port - 1}/metrics")
+    assert hub["lepton_hub_runs"][("finished",)] == 1
+    assert sum(hub["lepton_hub_sums_total"].values()) > 100 and sum(hub["lepton_hub_received_bytes_total"].values()) > 0
+    told = told_by(organisations)
+    results = json.loads(next(home.organisation("north").glob("var/runs/*/results.json")).read_text())
+    for name in ("north", "harbour", "valley"):
+        key = (name, "breast-cancer")
+        assert told["lepton_organisation_rounds"][key] >= results["rounds"]
+        assert told["lepton_organisation_sent_bytes"][key] > 0
+        assert told["lepton_organisation_step_seconds"][(*key, "train")] > 0
+        assert told["lepton_organisation_runs"][(*key, "finished")] == 1
+        assert 0.9 < told["lepton_organisation_score"][(*key, "valid", "auc")] <= 1
+
+
+def told_by(address: str) -> dict[str, dict[tuple, float]]:
+    """What Prometheus would read: by metric, by its labels' values."""
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - our own
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    found: dict[str, dict[tuple, float]] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        found.setdefault(sample.name, {})[tuple(sample.labels[label] for label in LABELS if label in sample.labels)] = (
+            sample.value
+        )
+    return found
+
+
 def test_the_portal_shows_that_run_with_its_pages_and_verifies_the_hubs_ledger(platform):
     home, said = platform
     address = at(home)["portal"].address
@@ -145,6 +203,69 @@ def test_a_request_is_asked_and_granted_through_the_portal_at_the_hub(platform, 
 def starter(api: str, flow: str) -> dict:
     """The deployment of a flow that starts everybody's parts."""
     (found,) = post(f"{api}/deployments/filter", {"flows": {"name": {"any_": [flow]}}})
+    return found
+
+
+def test_cancelling_the_run_on_its_page_stops_every_organisation_within_ten_seconds_and_leaves_nothing(platform):
+    home, _ = platform
+    api = at(home)["prefect"].address + "/api"
+    before = {run["id"] for run in post(f"{api}/flow_runs/filter", {})}
+    with longer_parts(api):
+        started = post(f"{api}/deployments/{starter(api, 'retrain-on-pools')['id']}/create_flow_run", {})["id"]
+        until = time.monotonic() + PATIENCE
+        while len(training(api, before)) < 3:
+            assert time.monotonic() < until, post(f"{api}/flow_runs/filter", {})
+            time.sleep(0.2)
+        assert len(flow_run_processes(home)) >= 4
+        # What the page's button does.
+        post(f"{api}/flow_runs/{started}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+        cancelled = time.monotonic()
+        while any("prefect.engine" in line for line in flow_run_processes(home)):
+            assert time.monotonic() < cancelled + 10, flow_run_processes(home)
+            time.sleep(0.05)
+        # Prefect's worker then starts a process for the flow's hook.
+        while flow_run_processes(home) or not all(run["state"]["name"] == "Cancelled" for run in since(api, before)):
+            assert time.monotonic() < cancelled + 40, (flow_run_processes(home), since(api, before))
+            time.sleep(0.2)
+    assert len(since(api, before)) == 7  # what starts the parts, and a part with its steps at each of three
+
+
+@contextmanager
+def longer_parts(api: str) -> Iterator[None]:
+    """Have every organisation's part train for long, for the length of a block."""
+    kept = {}
+    for one in post(f"{api}/deployments/filter", {"flows": {"name": {"any_": ["federated-retrain"]}}}):
+        kept[one["id"]] = one["parameters"]
+        longer = json.loads(json.dumps(one["parameters"]))
+        longer["pipeline"]["training"] |= {"rounds": 5000, "early_stopping_rounds": None}
+        post(f"{api}/deployments/{one['id']}", {"parameters": longer}, "PATCH")
+    assert len(kept) == 3
+    yield
+    for part, parameters in kept.items():
+        post(f"{api}/deployments/{part}", {"parameters": parameters}, "PATCH")
+
+
+def since(api: str, before: set[str]) -> list[dict]:
+    return [run for run in post(f"{api}/flow_runs/filter", {}) if run["id"] not in before]
+
+
+def training(api: str, before: set[str]) -> list[dict]:
+    """The step `train` of every organisation that has begun it."""
+    runs = [run["id"] for run in since(api, before)]
+    asked = {"limit": 200, "flow_runs": {"id": {"any_": runs}}, "task_runs": {"name": {"any_": ["train"]}}}
+    return [task for task in post(f"{api}/task_runs/filter", asked) if task["state"]["type"] == "RUNNING"]
+
+
+def flow_run_processes(home: PlatformHome) -> list[str]:
+    """The command lines of every process that belongs to a flow run."""
+    found = []
+    for pid in processes_of(home):
+        try:
+            one = psutil.Process(pid)
+            if "PREFECT__FLOW_RUN_ID" in one.environ() and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(one.cmdline()))
+        except psutil.Error:
+            continue
     return found
 
 
