@@ -257,12 +257,12 @@ def publish_model(
 ) -> None:
     """Offer a registered model to others: its file, its card, and its place in the ledger."""
     from lepton_pipelines.organisation.model_market import offer_from_registry
-    from lepton_pipelines.registry.tracking import open_tracking
+    from lepton_pipelines.registry.tracking import open_existing
 
     own, slash, number = model.partition("/")
     if not slash or not number.isdecimal():
         raise UserError(f"{model!r} names no version: write NAME/3 for its third version.")
-    place, tracking = place_of(home, name, var), open_tracking(mlflow, folder=var.absolute())
+    place, tracking = place_of(home, name, var), open_existing(mlflow, folder=var.absolute())
     offer = offer_from_registry(
         place, tracking, own, int(number), licence=licence, title=title, description=description
     )

@@ -37,12 +37,12 @@ def verify(
 ) -> None:
     """Walk from a served model back to its run, members, grants and dataset commitments, in a ledger verified first."""
     from lepton_pipelines.ledger.policy import read_policy
-    from lepton_pipelines.registry.tracking import open_tracking
+    from lepton_pipelines.registry.tracking import open_existing
 
     model, alias, number = _parse(name)
     folder = ledger or _first_ledger(var)
     trusted = None if policy is None else read_policy(policy)
-    tracking = open_tracking(folder=var.absolute())
+    tracking = open_existing(folder=var.absolute())
     version = number or _holder(tracking, model, alias or "champion")
     try:
         found = _load(tracking, model, version)

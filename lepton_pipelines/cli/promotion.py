@@ -30,9 +30,9 @@ def rollback(model: str, *, reason: str, by: str | None, var: Path, mlflow: str 
 
 
 def _tracking(var: Path, mlflow: str | None) -> "Tracking":
-    from lepton_pipelines.registry.tracking import open_tracking
+    from lepton_pipelines.registry.tracking import open_existing
 
-    return open_tracking(mlflow, folder=var.absolute())
+    return open_existing(mlflow, folder=var.absolute())
 
 
 def _say(decision: "Decision", var: Path, home: Path | None) -> None:

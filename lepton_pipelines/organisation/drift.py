@@ -33,7 +33,7 @@ from lepton_pipelines.organisation.rows import CountScores
 from lepton_pipelines.organisation.wire import gather
 from lepton_pipelines.registry.publishing import Published, attach
 from lepton_pipelines.registry.run_files import read_run_file
-from lepton_pipelines.registry.tracking import Tracking, open_tracking
+from lepton_pipelines.registry.tracking import Tracking, open_existing
 from lepton_pipelines.spec.contract import Contract
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.sums import Int64Array
@@ -246,7 +246,7 @@ def _champion(part: "OrganisationRun") -> tuple[Contender, Reference]:
     def say() -> bytes:
         if not part.publishes:
             return b""
-        tracking = open_tracking(part.organisation.tracking.mlflow, folder=part.folder.var.absolute())
+        tracking = open_existing(part.organisation.tracking.mlflow, folder=part.folder.var.absolute())
         return read_run_file(tracking, name, version, REFERENCE_FILE) or b""
 
     document = part.once("drift/reference", say)

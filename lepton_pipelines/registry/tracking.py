@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 REACHABLE_WITHIN = 5.0
 """Seconds after which a server that has not answered counts as unreachable."""
 
+DATABASE = "mlflow.db"
+
 _mlflow_globals = threading.RLock()
 
 
@@ -153,6 +155,20 @@ def open_tracking(uri: str | None = None, *, folder: Path, within: float = REACH
     )
 
 
+def open_existing(uri: str | None = None, *, folder: Path) -> Tracking:
+    """Check that a store from which models are read answers; arguments as in `open_tracking`.
+
+    Raises UserError as that does, and where the embedded default holds nothing yet: reading makes no store.
+    """
+    store = folder / "mlflow"
+    if not (uri or os.environ.get("MLFLOW_TRACKING_URI")) and not (store / DATABASE).is_file():
+        raise UserError(
+            f"There is no registered model in {store}: nothing was trained there yet. Train one with lepton run, name "
+            f"the folder of another run with --var, or set MLFLOW_TRACKING_URI to the MLflow server that has it."
+        )
+    return open_tracking(uri, folder=folder)
+
+
 def _open_embedded(folder: Path) -> Tracking:
     artifacts = folder / "artifacts"
     try:
@@ -165,7 +181,7 @@ def _open_embedded(folder: Path) -> Tracking:
             f"MLflow cannot keep its runs in {folder}: {problem.strerror}. Give write permission there, or name a "
             f"server under tracking.mlflow in the organisation's file."
         ) from problem
-    return _open_database(f"sqlite:///{folder.resolve()}/mlflow.db", artifacts.resolve().as_uri())
+    return _open_database(f"sqlite:///{folder.resolve()}/{DATABASE}", artifacts.resolve().as_uri())
 
 
 def _open_database(address: str, artifacts: str | None = None) -> Tracking:

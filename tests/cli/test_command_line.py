@@ -86,3 +86,18 @@ def test_check_reads_one_organisations_own_files_where_a_hub_is_named(example, c
 def test_a_shell_completes_commands_by_tab(lepton):
     told = lepton(_LEPTON_COMPLETE="complete_bash", COMP_WORDS="lepton portal s", COMP_CWORD="2")
     assert told.out.split() == ["serve", "sign-in"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("promote", "sales", "--version", "1", "--reason", "better"),
+        ("rollback", "sales", "--reason", "worse"),
+        ("model", "verify", "sales@champion", "--ledger", "ledger"),
+    ],
+)
+def test_where_nothing_was_trained_a_command_that_reads_models_makes_no_store(command_line, tmp_path, arguments):
+    ended = command_line(*arguments, "--var", tmp_path / "var")
+    assert ended.code == 2
+    assert f"There is no registered model in {tmp_path / 'var' / 'mlflow'}" in ended.err
+    assert not (tmp_path / "var").exists()

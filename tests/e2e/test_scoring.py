@@ -83,3 +83,13 @@ def by_xgboost(model, rows):
     booster = xgboost.Booster(model_file=bytearray(model))
     features = rows[booster.feature_names].to_numpy(np.float32)
     return booster.predict(xgboost.DMatrix(features, feature_names=booster.feature_names))
+
+
+def test_scoring_where_nothing_was_trained_is_refused_and_makes_no_store(example, lepton):
+    ended = lepton(
+        *("score", "breast-cancer", example.folder / "data" / "harbour", example.folder / "scored"),
+        *("--organisation", example.folder / "harbour.yaml", "--var", example.var),
+    )
+    assert ended.code == 2
+    assert f"There is no registered model in {example.var / 'mlflow'}" in ended.err
+    assert not example.var.exists() and not (example.folder / "scored").exists()

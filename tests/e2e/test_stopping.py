@@ -140,3 +140,37 @@ def test_a_run_that_was_killed_goes_on_at_its_last_tree_when_it_is_retried(
     assert after.run_count == 2
     (at,) = resumed_at(folder)
     assert reached - 1 <= at < ROUNDS
+
+
+@pytest.fixture
+def every_minute(deployed, lepton, prefect_server):
+    """Deploys the pipeline with a schedule, which is taken away again."""
+    spec, told = deployed.spec, ("--var", deployed.var, "--watch", "never")
+    without = spec.read_text()
+
+    def schedule() -> None:
+        spec.write_text(f'{without}\nschedule: {{cron: "* * * * *"}}\n')
+        ended = lepton("deploy", spec, *told, PREFECT_API_URL=prefect_server)
+        assert ended.code == 0, ended.err
+
+    yield schedule
+    spec.write_text(without)
+    assert lepton("deploy", spec, *told, PREFECT_API_URL=prefect_server).code == 0
+
+
+def test_a_run_that_was_killed_is_gone_on_with_by_the_next_one_of_the_schedule(deployed, prefect_api, every_minute):
+    run, folder = begin(deployed, prefect_api)
+    kill(prefect_api, run)
+    reached, before = rounds(folder), set(folders(deployed))
+    every_minute()
+    done = prefect_api.wait_for_run(
+        # Those that fall due while it is still going are skipped.
+        "federated-retrain",
+        lambda one: one.auto_scheduled and one.state.is_completed(),
+        180,
+    )
+    assert done.labels["lepton.run"] == folder.name
+    assert set(folders(deployed)) == before
+    (at,) = resumed_at(folder)
+    assert reached - 1 <= at < ROUNDS
+    assert json.loads((folder / "results.json").read_text())["rounds"] == ROUNDS
