@@ -5,15 +5,23 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
+from uuid import uuid4
 
 import kubernetes_validate
 import pytest
 import typer
 from compose_spec import ComposeSpecification
+from jsonschema import Draft202012Validator
+from prefect.server.schemas.actions import DeploymentCreate, WorkPoolCreate, validate_base_job_template
+from prefect.utilities.schema_tools.validation import ValidationError as WrongVariables
+from prefect.utilities.templating import apply_values
+from prefect.workers.process import ProcessJobConfiguration
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from flows.deploying import HEARTBEATS
 from lepton_pipelines.cli.app import app
 from lepton_pipelines.spec.organisation import read_organisation
 
@@ -115,13 +123,82 @@ def test_nothing_listens_beyond_this_machine_unless_somebody_changes_it(compose)
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
-@pytest.mark.parametrize("kind", ["process", "docker", "kubernetes"])
+POOLS = ["process", "docker", "kubernetes"]
+# What the workers' packages take (prefect-docker 0.7.4, prefect-kubernetes 0.8.0) and Prefect's own list lacks.
+NEWER = {"process": set(), "docker": {"container_create_kwargs"}, "kubernetes": {"annotations"}}
+
+
+def job_template(kind):
+    return json.loads((INFRA / "work-pools" / f"{kind}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def prefects_templates():
+    """The base job templates of Prefect's own workers, as its server offers them for a new pool."""
+    views = resources.files("prefect.server.api") / "collections_data" / "views"
+    listed = json.loads((views / "aggregate-worker-metadata.json").read_text())
+    return {kind: one["default_base_job_configuration"] for found in listed.values() for kind, one in found.items()}
+
+
+@pytest.mark.parametrize("kind", POOLS)
 def test_a_job_template_fills_in_only_variables_that_it_declares(kind):
-    template = json.loads((INFRA / "work-pools" / f"{kind}.json").read_text())
+    template = job_template(kind)
     used = set(re.findall(r"\{\{ ([a-z_]+) \}\}", json.dumps(template["job_configuration"])))
     declared = template["variables"]["properties"]
-    assert used <= set(declared)
+    assert used == set(declared)
     assert declared["env"]["default"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_prefects_server_accepts_a_job_template_and_its_worker_ignores_nothing_of_it(kind, prefects_templates):
+    template, theirs = job_template(kind), prefects_templates[kind]
+    assert validate_base_job_template(template) == template
+    assert set(template["job_configuration"]) <= set(theirs["job_configuration"]) | NEWER[kind]
+    Draft202012Validator.check_schema(template["variables"])
+    pool = WorkPoolCreate(name="north", type=kind, base_job_template=template)
+    assert pool.base_job_template == template
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_what_a_deployment_gives_a_pool_is_a_variable_of_its_template(kind):
+    template = job_template(kind)
+    assert set(HEARTBEATS) <= set(template["variables"]["properties"])
+    deployment = DeploymentCreate(name="north", flow_id=uuid4(), job_variables=HEARTBEATS, work_pool_name="north")
+    deployment.check_valid_configuration(template)
+    wrong = deployment.model_copy(update={"job_variables": {"env": "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"}})
+    with pytest.raises(WrongVariables, match="field 'env'"):
+        wrong.check_valid_configuration(template)
+
+
+def test_the_process_worker_reads_its_template_with_every_setting():
+    template = job_template("process")
+    values = defaults_of(template) | {"working_dir": str(ROOT), "command": "prefect flow-run execute"}
+    filled = ProcessJobConfiguration(**apply_values(template["job_configuration"], values))
+    assert filled.env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+    assert filled.working_dir == ROOT and filled.stream_output
+
+
+def defaults_of(template):
+    declared = template["variables"]["properties"]
+    return {name: one["default"] for name, one in declared.items() if one.get("default") is not None}
+
+
+def test_kubernetes_accepts_the_job_that_its_template_makes():
+    template = job_template("kubernetes")
+    told = {"name": "harbour", "command": ["prefect", "flow-run", "execute"], "finished_job_ttl": 60} | {
+        "cpu_request": "1",
+        "cpu_limit": "2",
+        "memory_request": "2Gi",
+        "memory_limit": "4Gi",
+        "labels": {"app": "lepton"},
+        "annotations": {},
+        "backoff_limit": 0,
+    }
+    values = defaults_of(template) | told
+    # The worker writes variables as Kubernetes has them.
+    values["env"] = [{"name": name, "value": value} for name, value in values["env"].items()]
+    job = apply_values(template["job_configuration"]["job_manifest"], values)
+    kubernetes_validate.validate(job, "1.33", strict=True)
 
 
 def test_systemd_accepts_the_units():
