@@ -2,10 +2,15 @@
 
 import asyncio
 import os
+import pwd
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,3 +133,71 @@ def command(environment: dict[str, str]) -> Callable[..., Ended]:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return run
+
+
+def postgresql_programs() -> Path | None:
+    """The folder with the newest PostgreSQL's programs; None if there is none on this machine."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    if folders:
+        return folders[-1]
+    found = shutil.which("initdb")
+    return None if found is None else Path(found).resolve().parent
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """A PostgreSQL server on loopback. programs: the folder with its programs. password: of the account `postgres`."""
+
+    programs: Path
+    port: int
+    password: str = "an administrator's password"
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server that asks for passwords, on a free port, in a folder that is thrown away."""
+    programs = postgresql_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL on this machine (Debian: apt-get install postgresql)")
+    # Not as root, which it refuses; so not in pytest's folder, which is its owner's alone.
+    user = "nobody" if os.getuid() == 0 else None
+    home = Path(tempfile.mkdtemp(prefix="lepton-postgresql-"))
+    try:
+        if user is not None:
+            account = pwd.getpwnam(user)
+            os.chown(home, account.pw_uid, account.pw_gid)
+        secret = home / "password"
+        secret.write_text(PostgreSQL.password)
+        secret.chmod(0o644)
+        data = home / "data"
+        made = [
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "--auth=scram-sha-256",
+            f"--pwfile={secret}",
+            "--no-sync",
+        ]
+        subprocess.run(made, user=user, check=True, capture_output=True, cwd=home)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        settings = ["-h", "127.0.0.1", "-p", str(port), "-k", "", "-c", "fsync=off"]
+        with (home / "log.txt").open("w") as log:
+            server = subprocess.Popen(
+                [programs / "postgres", "-D", data, *settings], user=user, cwd=home, stdout=log, stderr=log
+            )
+        try:
+            until = time.monotonic() + 60
+            ask = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            while subprocess.run(ask, check=False).returncode != 0:
+                assert server.poll() is None and time.monotonic() < until, (home / "log.txt").read_text()
+                time.sleep(0.1)
+            yield PostgreSQL(programs, port)
+        finally:
+            server.send_signal(signal.SIGINT)  # its fast stop; SIGTERM's waits for clients
+            server.wait(30)
+    finally:
+        shutil.rmtree(home)

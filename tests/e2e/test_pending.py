@@ -1,4 +1,4 @@
-"""MLflow dies while a run trains: nothing is lost, and one command delivers it later."""
+"""MLflow or Prefect dies while a run trains: nothing is lost, and it is delivered later."""
 
 import os
 import re
@@ -103,3 +103,58 @@ def test_a_run_that_is_not_trained_is_not_published(example, lepton):
     ended = lepton("publish", folder.name, "--var", example.var)
     assert ended.code == 2
     assert f"lepton run --resume {folder.name}" in ended.err
+
+
+@pytest.fixture
+def own_prefect(tmp_path, environment):
+    """Starts and kills a Prefect server at one address, with one database."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address, started = f"http://127.0.0.1:{port}/api", []
+    command = [Path(sys.executable).with_name("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    settings = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+
+    def start():
+        with (tmp_path / "prefect.txt").open("a") as log:
+            process = subprocess.Popen(
+                command, env={**environment, **settings}, stdout=log, stderr=log, start_new_session=True
+            )
+        started.append(process)
+        wait_until(lambda: healthy(address))
+        return process
+
+    yield address, start
+    for process in started:
+        kill(process)
+
+
+def test_training_goes_on_while_prefect_is_away_and_all_is_delivered_when_it_is_back(example, environment, own_prefect):
+    address, start = own_prefect
+    example.replace("pipeline.yaml", "comparison: {alone: true, pooled: true}", "comparison: {}")
+    example.replace("pipeline.yaml", "rounds: 60", "rounds: 600")
+    example.replace("pipeline.yaml", "  early_stopping_rounds: 10\n", "")
+    example.replace("pipeline.yaml", "gates: {auc: {min: 0.95}", "gates: {auc: {min: 0.5}")
+    example.replace("pipeline.yaml", "calibration_error: {max: 0.05}", "latency_ms: {max: 10000}")
+    server = start()
+    run = subprocess.Popen(
+        [LEPTON, "run", str(example.spec), "--var", str(example.var)],
+        env={**environment, "PREFECT_API_URL": address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def rounds():
+        kept = example.var.glob("runs/*/organisations/north/round-*.npz")
+        return max((int(path.stem.removeprefix("round-")) for path in kept), default=0)
+
+    wait_until(lambda: rounds() >= 5)
+    kill(server)
+    reached = rounds()
+    wait_until(lambda: rounds() >= reached + 50)
+    start()
+    out, said = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 0, said
+    assert "breast-cancer v1 → champion" in out
+    assert holder(open_tracking(folder=example.var), "breast-cancer", "champion") is not None

@@ -1,18 +1,12 @@
 """Against real tracking servers: a plain one, and one with TLS and accounts; both hand artifacts out themselves."""
 
 import base64
-import datetime
-import ipaddress
 import os
 import sys
 from pathlib import Path
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from lepton_pipelines.registry.champion import load_champion
 from lepton_pipelines.registry.promotion import settle
@@ -24,32 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIGURATION = Path(__file__).parents[2] / "mlflow"
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    """A key and a certificate for 127.0.0.1 that signs itself: (key file, certificate file)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = tmp_path / "server.key", tmp_path / "server.crt"
-    files[0].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    files[1].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    return files
 
 
 @pytest.fixture
