@@ -131,8 +131,7 @@ def without(settings, *names):
     return {name: value for name, value in settings.items() if name not in names}
 
 
-@pytest.mark.parametrize("command", ["deploy", "run"])
-@pytest.mark.parametrize("told", [None, "operator:wrong"])
+@pytest.mark.parametrize(("command", "told"), [("deploy", "operator:wrong"), ("run", None)])
 def test_without_the_right_sign_in_prefect_s_variable_is_named(example, module_lepton, at_prefect, told, command):
     settings = without(at_prefect, "PREFECT_API_AUTH_STRING") | ({"PREFECT_API_AUTH_STRING": told} if told else {})
     ended = module_lepton(command, example.spec, "--var", example.var, **settings)

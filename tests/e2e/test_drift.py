@@ -39,7 +39,8 @@ def test_rows_that_stay_start_nothing(trained, prefect_api):
     table = drift_table(prefect_api)
     assert "mean_radius" in table
     assert '"moved": "yes"' not in table
-    assert len(prefect_api.runs("federated-retrain")) == 1
+    begun = [run for run in prefect_api.runs("federated-retrain") if not run.state.is_scheduled()]
+    assert len(begun) == 1
 
 
 def test_rows_that_moved_start_a_training(trained, prefect_api):
