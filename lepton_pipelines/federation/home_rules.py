@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lepton_pipelines.federation.manifest import Manifest, read_manifest
+from lepton_pipelines.federation.row_sketch import RowSketch
 from lepton_pipelines.federation.succession import misfit
 from lepton_pipelines.identity.private_files import make_private_folder, read_private, write_private
 from lepton_pipelines.spec.errors import UserError
@@ -43,17 +43,21 @@ CREATE TABLE IF NOT EXISTS refused (
 
 @dataclass(frozen=True)
 class RowDigests:
-    """Rows by digests under a secret of the home, uint64, (rows,): one of who a row is about, one of all that it says.
+    """Rows by digests under a secret of the home, as sketches: of who they are about, and of all that they say.
 
     Which set a row is in (train, valid, test) is part of both: a row that changes sets changes two sums.
     """
 
-    people: NDArray[np.uint64] = field(repr=False)
-    rows: NDArray[np.uint64] = field(repr=False)
+    people: RowSketch
+    rows: RowSketch
+
+    def __add__(self, other: "RowDigests") -> "RowDigests":
+        """Add other rows."""
+        return RowDigests(self.people + other.people, self.rows + other.rows)
 
     def changed_since(self, earlier: "RowDigests") -> int:
         """Return the fewest rows or people that were added or removed, whichever changed at all; 0 if none did."""
-        changes = (_changed(self.people, earlier.people), _changed(self.rows, earlier.rows))
+        changes = (self.people.changed_since(earlier.people), self.rows.changed_since(earlier.rows))
         return min((change for change in changes if change), default=0)
 
 
@@ -115,7 +119,7 @@ class RunHistory:
 
         A daily watch must not make the rows of the last trainings forgotten.
         """
-        told = (np.sort(digests.people).tobytes(), np.sort(digests.rows).tobytes(), run)
+        told = (digests.people.to_bytes(), digests.rows.to_bytes(), run)
         self._database.execute("UPDATE runs SET people = ?, rows = ? WHERE run = ?", told)
         self._database.execute(
             "UPDATE runs SET people = NULL, rows = NULL WHERE rows IS NOT NULL"
@@ -124,6 +128,14 @@ class RunHistory:
             " ORDER BY signed DESC LIMIT ?)",
             (run, run, RUNS_REMEMBERED),
         )
+
+    def sketch_single_digests(self, secret: bytes) -> None:
+        """Replace digests of single rows, which earlier releases kept, by their sketches. secret: of the home."""
+        told = "SELECT run, people, rows FROM runs WHERE rows IS NOT NULL"
+        for run, *kept in self._database.execute(told).fetchall():
+            if not RowSketch.is_one(kept[1]):
+                sketches = [RowSketch.of(np.frombuffer(each, np.uint64), secret).to_bytes() for each in kept]
+                self._database.execute("UPDATE runs SET people = ?, rows = ? WHERE run = ?", (*sketches, run))
 
     def refused(self, manifest: Manifest, reason: str, *, now: float | None = None) -> None:
         """Note an invitation that was refused, with the reason."""
@@ -144,7 +156,7 @@ class RunHistory:
                 product,
                 frozenset(json.loads(members)),
                 bool(private),
-                None if rows is None else RowDigests(np.frombuffer(people, np.uint64), np.frombuffer(rows, np.uint64)),
+                _digests(people, rows),
                 kind,
                 None if manifest is None else read_manifest(bytes(manifest)),
             )
@@ -212,6 +224,7 @@ class RowGuard:
     def check(self, digests: RowDigests) -> None:
         """Refuse rows that differ by a few from those of an earlier run; note them else. Raises UserError."""
         with closing(RunHistory(self.home)) as history:
+            history.sketch_single_digests(self.salt)
             check_rows(self.manifest, self.organisation, digests, history)
             history.trained_on(self.manifest.run, digests)
 
@@ -233,6 +246,7 @@ class WatchGuard(RowGuard):
     def check(self, digests: RowDigests) -> None:
         """Find out whether the rows may be compared; nothing is noted yet."""
         with closing(RunHistory(self.home)) as history:
+            history.sketch_single_digests(self.salt)
             self.seen[:] = [(few_changes(self.manifest, self.organisation, digests, history), digests)]
 
     @property
@@ -281,13 +295,10 @@ def few_changes(
     return None
 
 
-def _changed(now: NDArray[np.uint64], then: NDArray[np.uint64]) -> int:
-    """Return how many were added or removed, whichever is more; one that comes twice counts twice."""
-    _, which = np.unique(np.concatenate([now, then]), return_inverse=True)
-    more = np.bincount(which[: len(now)], minlength=len(now) + len(then))
-    less = np.bincount(which[len(now) :], minlength=len(now) + len(then))
-    difference = more - less
-    return max(int(difference[difference > 0].sum()), int(-difference[difference < 0].sum()))
+def _digests(people: bytes | None, rows: bytes | None) -> RowDigests | None:
+    if people is None or rows is None or not RowSketch.is_one(rows):
+        return None
+    return RowDigests(RowSketch.from_bytes(people), RowSketch.from_bytes(rows))
 
 
 def _against_signed(manifest: Manifest, history: RunHistory) -> list[str]:

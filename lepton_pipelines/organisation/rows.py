@@ -26,6 +26,8 @@ from lepton_pipelines.data.preparation import cache_of, prepare_pieces
 from lepton_pipelines.data.sources import Piece, Source
 from lepton_pipelines.data.splits import SETS
 from lepton_pipelines.data.violations import Violations
+from lepton_pipelines.federation.home_rules import RowDigests
+from lepton_pipelines.federation.row_sketch import RowSketch
 from lepton_pipelines.organisation.piece_codes import KeptPiece, PieceCodes
 from lepton_pipelines.spec.algorithm import find_algorithm
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
@@ -36,6 +38,7 @@ from lepton_pipelines.sums import Int64Array
 
 Float32Array = NDArray[np.float32]
 UInt64Array = NDArray[np.uint64]
+_DIGESTED = 1 << 18  # rows that are digested at a time
 _MERGED = 8  # pieces whose keys are held before they are merged
 
 Counter = Callable[[Float32Array, Float32Array, Float32Array | None], Int64Array]
@@ -267,22 +270,26 @@ class TakeRows:
 class DigestRows:
     """A question for digests of rows under a secret: a universal hash with secret coefficients (Carter and Wegman).
 
-    salt: the secret. Two different rows have the same digest with a probability of about 2^-62.
+    salt: the secret. Two different rows have the same digest with a probability of about 2^-62. What is answered has a
+    fixed size, however many rows there are (`federation.row_sketch`).
     """
 
     salt: bytes = field(repr=False)
 
-    def __call__(self, held: RowsRead) -> tuple[UInt64Array, UInt64Array]:
-        """Return uint64, (rows,), of who the rows are about, and uint64, (rows,), of all that they say."""
-        people, rows = [], []
+    def __call__(self, held: RowsRead) -> RowDigests:
+        """Return the rows' sketches, of who they are about and of all that they say."""
+        people = rows = RowSketch.of(np.zeros(0, np.uint64), self.salt)
         for place, encoded in enumerate(held.sets.values()):
-            who = encoded.row_id.view(np.uint32).reshape(-1, 2)
-            said = [who, np.ascontiguousarray(encoded.X).view(np.uint32), encoded.label.view(np.uint32)[:, None]]
-            if encoded.weight is not None:
-                said.append(encoded.weight.view(np.uint32)[:, None])
-            people.append(self._hash(who, place))
-            rows.append(self._hash(np.concatenate(said, axis=1), place))
-        return np.concatenate(people), np.concatenate(rows)
+            for start in range(0, len(encoded), _DIGESTED):
+                block = slice(start, start + _DIGESTED)
+                who = encoded.row_id[block].view(np.uint32).reshape(-1, 2)
+                said = [who, np.ascontiguousarray(encoded.X[block]).view(np.uint32)]
+                said += [encoded.label[block].view(np.uint32)[:, None]]
+                if encoded.weight is not None:
+                    said.append(encoded.weight[block].view(np.uint32)[:, None])
+                people += RowSketch.of(self._hash(who, place), self.salt)
+                rows += RowSketch.of(self._hash(np.concatenate(said, axis=1), place), self.salt)
+        return RowDigests(people, rows)
 
     def _hash(self, words: NDArray[np.uint32], place: int) -> UInt64Array:
         """The high halves of two sums of words times secret odd-length coefficients, modulo 2^64."""

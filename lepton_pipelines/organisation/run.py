@@ -21,7 +21,7 @@ from lepton_pipelines.compute.pinned import PinnedRows
 from lepton_pipelines.data.lineage import dataset_digest
 from lepton_pipelines.data.sources import open_source
 from lepton_pipelines.data.violations import Violations
-from lepton_pipelines.federation.home_rules import RowDigests, RowGuard
+from lepton_pipelines.federation.home_rules import RowGuard
 from lepton_pipelines.organisation import progress
 from lepton_pipelines.organisation.algorithms import ToHeld, model_file, uses_engine
 from lepton_pipelines.organisation.algorithms import train as train_otherwise
@@ -174,8 +174,8 @@ class OrganisationRun:
         self.threads = min(threads[part.worker] for part in self.rows.parts)
         self.summary = together(self.rows.ask(summarise))
         if self.guard is not None:
-            found = self.rows.ask(DigestRows(self.guard.salt))
-            self.guard.check(RowDigests(*(np.concatenate(parts) for parts in zip(*found, strict=True))))
+            first, *others = self.rows.ask(DigestRows(self.guard.salt))
+            self.guard.check(sum(others, first))
         shown = None if np.isnan(self.summary.label_mean) else self.summary.label_mean
         self._tell(progress.RowsRead(self.name, self.summary.total, shown, len(self.rows.parts)))
         return IngestReport(

@@ -17,6 +17,7 @@ from lepton_pipelines.federation.home_rules import (
 )
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.manifest import Manifest, Member
+from lepton_pipelines.federation.row_sketch import RowSketch
 from lepton_pipelines.federation.succession import following
 from lepton_pipelines.identity.signing import SigningKey
 from lepton_pipelines.spec.errors import UserError
@@ -131,7 +132,8 @@ def test_the_refused_members_would_have_given_away_an_organisations_histogram():
 
 
 def digests(rows, people=None):
-    return RowDigests(rows if people is None else people, rows)
+    people = rows if people is None else people
+    return RowDigests(RowSketch.of(people, b"secret"), RowSketch.of(rows, b"secret"))
 
 
 def test_a_product_that_changed_by_a_few_rows_is_not_trained_on_again(history):
@@ -216,6 +218,18 @@ def test_a_history_from_before_there_were_watches_is_one_of_trainings(tmp_path):
     with closing(RunHistory(tmp_path / "north")) as history:
         history.signed(manifest("w-1", kind="watch"), "north")
         assert [(one.run, one.kind) for one in history.runs()] == [("r-1", "training"), ("w-1", "watch")]
+
+
+def test_rows_that_a_release_before_sketches_noted_are_compared_with(history, tmp_path):
+    rows = np.arange(100, dtype=np.uint64)
+    history.signed(manifest("r-1"), "north")
+    with closing(sqlite3.connect(tmp_path / "north" / "history.sqlite")) as old:
+        old.execute("UPDATE runs SET people = ?, rows = ?", (rows.tobytes(), rows.tobytes()))
+        old.commit()
+    guard = RowGuard.of(tmp_path / "north", manifest("r-2"), "north")
+    less = RowSketch.of(rows[3:], guard.salt)
+    with pytest.raises(UserError, match="differs by 3 rows from the one of run r-1"):
+        guard.check(RowDigests(less, less))
 
 
 def test_the_refused_retrain_would_have_given_away_the_new_patients():
