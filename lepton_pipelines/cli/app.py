@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from lepton_pipelines.cli import data, hub, ledger, market, market_algorithms, model, org, pool, portal
+from lepton_pipelines.cli import (
+    data,
+    hub,
+    ledger,
+    market,
+    market_algorithms,
+    market_contribution,
+    model,
+    org,
+    pool,
+    portal,
+)
 from lepton_pipelines.spec.errors import UserError
 
 app = typer.Typer(
@@ -258,6 +269,7 @@ app.add_typer(hub.app)
 app.add_typer(org.app)
 app.add_typer(ledger.app)
 market_algorithms.add_to(market.app)
+market.app.command()(market_contribution.contribution)
 app.add_typer(market.app)
 app.add_typer(pool.app)
 app.add_typer(model.app, name="model")

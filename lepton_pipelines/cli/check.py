@@ -25,7 +25,7 @@ def check(spec: Path, *, var: Path) -> None:
     from rich.console import Console
 
     from lepton_pipelines.organisation.checking import check_organisation, check_spec
-    from lepton_pipelines.organisation.disclosure import disclosure_notes
+    from lepton_pipelines.organisation.disclosure import contribution_notes, disclosure_notes
     from lepton_pipelines.organisation.folder import check_writable
 
     check_spec(pipeline)
@@ -50,6 +50,8 @@ def check(spec: Path, *, var: Path) -> None:
         if len(trained) < len(pipeline.members):
             whose = f"some {rows:,} training rows, if the others have as many as {next(iter(organisations))},"
         for note in disclosure_notes(pipeline.training, rows, whose=whose):
+            console.print(f"  [yellow]note[/]         {note}", soft_wrap=True)
+        for note in contribution_notes(pipeline):
             console.print(f"  [yellow]note[/]         {note}", soft_wrap=True)
     try:
         check_writable(var)

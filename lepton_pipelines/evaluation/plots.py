@@ -119,7 +119,7 @@ def _metrics_of(evaluation: Evaluation) -> list[str]:
 
 
 @contextmanager
-def _axes(size: tuple[float, float], title: str) -> "Iterator[tuple[Axes, Callable[[], str]]]":
+def axes_of(size: tuple[float, float], title: str) -> "Iterator[tuple[Axes, Callable[[], str]]]":
     """Give empty axes and what turns the figure into SVG; no global figure is involved."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -139,7 +139,7 @@ def learning_curve(evaluation: Evaluation, metric: str) -> str:
     """Draw a metric after each round: training and validation rows of the federation, organisations faintly."""
     from matplotlib.ticker import MaxNLocator
 
-    with _axes(WIDE, f"{metric_name(metric)} after each round") as (axes, svg):
+    with axes_of(WIDE, f"{metric_name(metric)} after each round") as (axes, svg):
         ends: dict[str, tuple[int, float]] = {}
         for organisation in evaluation.organisations:
             scores = (organisation.history or {}).get("valid", {}).get(metric, [])
@@ -193,7 +193,7 @@ def _name_ends(axes: "Axes", ends: dict[str, tuple[int, float]]) -> None:
 
 def roc(curves: dict[str, Curve], auc: float | None) -> str:
     """Draw the receiver operating characteristic, one line a class."""
-    with _axes(SQUARE, "Receiver operating characteristic") as (axes, svg):
+    with axes_of(SQUARE, "Receiver operating characteristic") as (axes, svg):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         for place, (name, curve) in enumerate(curves.items()):
             style = DASHES[place % len(DASHES)]
@@ -212,7 +212,7 @@ def roc(curves: dict[str, Curve], auc: float | None) -> str:
 
 def precision_recall(curve: Curve, share: float) -> str:
     """Draw precision against recall, with the share of positives that guessing would give."""
-    with _axes(SQUARE, "Precision and recall") as (axes, svg):
+    with axes_of(SQUARE, "Precision and recall") as (axes, svg):
         axes.axhline(share, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         axes.text(0.02, share + 0.015, f"guessing: {share:.0%}", color=MUTED, fontsize=8)
         axes.plot(curve.x, curve.y, color=BLUE)
@@ -222,7 +222,7 @@ def precision_recall(curve: Curve, share: float) -> str:
 
 def calibration(bins: Sequence[CalibrationBin], *, top_class: bool) -> str:
     """Draw observed shares against predicted probabilities; areas of the points are rows."""
-    with _axes(SQUARE, "Calibration") as (axes, svg):
+    with axes_of(SQUARE, "Calibration") as (axes, svg):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         some = [(b.predicted, b.observed, b.rows) for b in bins if b.predicted is not None and b.observed is not None]
         x, y, rows = ([point[axis] for point in some] for axis in range(3))
@@ -250,7 +250,7 @@ def confusion(table: Confusion) -> str:
     counts = np.array(table.counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(7.0, max(4.2, 1.6 + 0.7 * len(counts)))
-    with _axes((size, size * 0.86), "Confusion") as (axes, svg):
+    with axes_of((size, size * 0.86), "Confusion") as (axes, svg):
         axes.grid(visible=False)
         axes.imshow(shares, cmap=HEAT, vmin=0, vmax=1.15)
         for (row, column), count in np.ndenumerate(counts):
@@ -269,7 +269,7 @@ def confusion(table: Confusion) -> str:
 def importance(features: Sequence[Importance], axis: str, *, percent: bool, most: int = 12) -> str:
     """Draw the most important features as bars."""
     shown = list(features[:most])[::-1]
-    with _axes((4.8, 0.8 + 0.27 * len(shown)), f"Importance: {axis}") as (axes, svg):
+    with axes_of((4.8, 0.8 + 0.27 * len(shown)), f"Importance: {axis}") as (axes, svg):
         values = [one.value for one in shown]
         axes.barh(range(len(shown)), values, color=BLUE, height=0.62)
         for place, value in enumerate(values):
@@ -291,7 +291,7 @@ def organisations(rows: Sequence[ComparisonRow], metric: str) -> str:
     shown = [row for row in rows if metric in row.scores][::-1]
     markers = {"alone": "o", "champion": "D", "federated": "s", "pooled": "^"}
     colours = {"alone": MUTED, "champion": AMBER, "federated": BLUE, "pooled": GREEN}
-    with _axes((4.8, 1.0 + 0.36 * len(shown)), f"{metric_name(metric)} of each model") as (axes, svg):
+    with axes_of((4.8, 1.0 + 0.36 * len(shown)), f"{metric_name(metric)} of each model") as (axes, svg):
         for place, row in enumerate(shown):
             own = {name: scores[metric] for name, scores in row.per_organisation.items() if metric in scores}
             colour = colours[row.kind]
@@ -313,7 +313,7 @@ def predicted_against_actual(figures: RegressionFigures, unit: str) -> str:
     joint = np.array(figures.joint)
     filled = np.flatnonzero(joint.any(axis=0) | joint.any(axis=1))
     low, high = (edges[filled[0]], edges[filled[-1] + 1]) if len(filled) else (edges[0], edges[-1])
-    with _axes(SQUARE, "Predicted against actual values") as (axes, svg):
+    with axes_of(SQUARE, "Predicted against actual values") as (axes, svg):
         shade = np.ma.masked_equal(np.log1p(joint.T), 0)
         axes.pcolormesh(edges, edges, shade, cmap=HEAT, vmin=-0.25 * float(shade.max() or 1), rasterized=False)
         axes.plot([low, high], [low, high], color=VERMILION, linewidth=1.2, linestyle=(0, (4, 2)))
@@ -327,7 +327,7 @@ def predicted_against_actual(figures: RegressionFigures, unit: str) -> str:
 
 def error_histogram(figures: RegressionFigures, unit: str) -> str:
     """Draw how errors are spread around zero."""
-    with _axes(SQUARE, "Errors") as (axes, svg):
+    with axes_of(SQUARE, "Errors") as (axes, svg):
         edges = np.array(figures.error_edges)
         axes.stairs(figures.error_counts, edges, fill=True, color=BLUE, alpha=0.85)
         axes.axvline(0, color=INK, linewidth=0.9)
@@ -343,7 +343,7 @@ def error_histogram(figures: RegressionFigures, unit: str) -> str:
 def drift_plot(lines: Sequence[DriftLine]) -> str:
     """Draw how far each column has moved, as bars of the population stability index, with each one's limit."""
     shown = sorted(lines, key=lambda line: line.psi)[-20:]
-    with _axes((4.8, 1.0 + 0.24 * len(shown)), "Population stability index by column") as (axes, svg):
+    with axes_of((4.8, 1.0 + 0.24 * len(shown)), "Population stability index by column") as (axes, svg):
         places = range(len(shown))
         colours = [VERMILION if line.drifted else BLUE for line in shown]
         axes.barh(places, [line.psi for line in shown], color=colours, height=0.62)

@@ -55,7 +55,13 @@ def check_allowed(
         rounds=pipeline.training.rounds,
     )
     name = organisation.organisation
-    if problems := refusals(organisation.policy, training.algorithm):
+    problems = list(refusals(organisation.policy, training.algorithm))
+    if pipeline.contribution.report and not organisation.policy.contribution:
+        problems.append(
+            "contribution.report shows the other members nearly its own sums, and policy.contribution does not sign "
+            "for that"
+        )
+    if problems:
         raise UserError(
             [f"{name}: {each}. Change the pipeline, or ask {name} to change its policy." for each in problems]
         )

@@ -5,6 +5,7 @@ a column with few rows has few bins. Nothing here refuses a run; members decide 
 """
 
 from lepton_pipelines.boosting.edges import SMALLEST_BIN
+from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.spec.training import Training
 
 _ROWS_OF_A_HESSIAN = {"reg:squarederror": 1, "binary:logistic": 4, "binary:logitraw": 4, "reg:logistic": 4}
@@ -36,6 +37,17 @@ def disclosure_notes(training: object, rows: int, *, whose: str) -> list[str]:
             "training.min_child_weight."
         )
     return notes
+
+
+def contribution_notes(pipeline: Pipeline) -> list[str]:
+    """Say what a contribution report costs and what it gives away; empty if the pipeline does not ask for one."""
+    if not pipeline.contribution.report:
+        return []
+    return [
+        f"contribution.report: lepton market contribution trains {len(pipeline.members) + 1} times. The totals of a "
+        "run without an organisation, next to those with it, show the other members nearly its own sums: how its rows "
+        "and labels lie in every bin."
+    ]
 
 
 def _leaves(training: Training, rows: int) -> int:

@@ -47,6 +47,12 @@ class RunFolder:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
+    def keep_only(self, name: str) -> None:
+        """Remove what the organisations keep of the run, checkpoints and models, but for their files of this name."""
+        for path in (self.path / "organisations").glob("*/*"):
+            if path.name != name and path.is_file():
+                path.unlink()
+
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file whole or not at all. name: below the run's folder."""
         return write_private(self.path / name, content)

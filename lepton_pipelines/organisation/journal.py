@@ -22,14 +22,18 @@ class Journal:
         """Return the journal in an organisation's folder below the working folder."""
         return cls(var / "organisations" / organisation / "runs.jsonl")
 
-    def check(self, organisation: Organisation, run_id: str) -> None:
-        """Refuse one run more than policy allows in seven days. A run that goes on does not count again."""
+    def check(self, organisation: Organisation, run_id: str, *, runs: int = 1) -> None:
+        """Refuse more runs than policy allows in seven days. runs: that are to begin; one that goes on counts once."""
         limit = organisation.policy.runs_per_week
         if limit is None:
             return
         since = datetime.now(UTC) - WEEK
         lately = {run: began for run, began in self._runs() if began > since and run != run_id}
-        if len(lately) >= limit:
+        if runs > limit:
+            raise UserError(
+                f"{organisation.organisation}: policy.runs_per_week is {limit}, and {runs} runs are to begin together."
+            )
+        if len(lately) + runs > limit:
             free = (min(lately.values()) + WEEK).strftime("%Y-%m-%d %H:%M UTC")
             raise UserError(
                 f"{organisation.organisation}: policy.runs_per_week is {limit}, and {len(lately)} runs began within "

@@ -234,8 +234,8 @@ def _say_training(ledger: RunLedger, said: Said, folder: RunFolder) -> None:
         run=run,
         model=model,
         rows=disclosed(figures.rows),
-        metrics={_name(metric): float(score) for metric, score in figures.scores.items()},
-        gates={_name(gate.name): gate.passed for gate in said.results},
+        metrics={entry_name(metric): float(score) for metric, score in figures.scores.items()},
+        gates={entry_name(gate.name): gate.passed for gate in said.results},
     )
 
 
@@ -343,6 +343,6 @@ def _log_signer(home: Path) -> Signer:
     return Signer(f"lepton.local/{digest_of(key.public)[:8]}", key)
 
 
-def _name(text: str) -> str:
+def entry_name(text: str) -> str:
     """Write the name of a metric or a gate as the ledger takes it."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-._")[:127] or "unnamed"

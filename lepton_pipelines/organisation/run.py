@@ -76,6 +76,7 @@ class OrganisationRun:
     machine's cores. repeats: whether a part that is started again repeats its sums from the first on (at a hub, which
     has their totals written down at home) instead of going on at the last tree that all have. guard: refuses rows
     that differ by a few from an earlier run's. trains: whether a model comes of it; else rows are compared.
+    registers: whether the publisher registers that model.
     """
 
     def __init__(
@@ -89,8 +90,9 @@ class OrganisationRun:
         repeats: bool = False,
         guard: RowGuard | None = None,
         trains: bool = True,
+        registers: bool = True,
     ) -> None:
-        self.repeats, self.guard, self.trains = repeats, guard, trains
+        self.repeats, self.guard, self.trains, self.registers = repeats, guard, trains, registers
         self.pipeline, self.organisation, self.folder, self.share = pipeline, organisation, folder, share
         self.name = organisation.organisation
         self.sums = CountedSums(sums)
@@ -125,7 +127,7 @@ class OrganisationRun:
     @property
     def publishes(self) -> bool:
         """Whether this organisation registers the model."""
-        return self.name == self.pipeline.publisher
+        return self.registers and self.name == self.pipeline.publisher
 
     def champion(self) -> ModelInUse | None:
         """Return the model in use; None if there is none, or we do not publish."""

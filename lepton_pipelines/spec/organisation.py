@@ -279,6 +279,11 @@ class Policy(SpecModel):
         description="suspend: refuse runs that may go on without an organisation, this one included, which shows the "
         "others nearly its own sums; go_on: take part in them.",
     )
+    contribution: bool = Field(
+        default=False,
+        title="Contribution",
+        description="Sign for contribution reports, which show the other members nearly this organisation's own sums.",
+    )
     share_scores: bool = Field(
         default=False, title="Share scores", description="This organisation's own scores may be shown to the others."
     )

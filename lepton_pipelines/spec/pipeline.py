@@ -4,7 +4,7 @@ import hashlib
 import json
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,6 +18,8 @@ from .organisation import Organisation, read_organisation
 from .schedule import Schedule
 from .training import XGBOOST, AnyTraining
 from .yaml_file import Document, read_yaml, validate
+
+FEWEST_FOR_CONTRIBUTION = 4
 
 
 class Hub(SpecModel):
@@ -154,6 +156,29 @@ class Comparison(SpecModel):
     )
 
 
+class Contribution(SpecModel):
+    """What each organisation's rows add to the model: asked for here, so that every member signs for it."""
+
+    report: bool = Field(
+        default=False,
+        title="Report",
+        description="Allow lepton market contribution, which trains once more without each organisation in turn and "
+        "so shows the others nearly its own sums (docs/security.md).",
+    )
+    metric: (
+        Literal["auc", "aucpr", "logloss", "brier", "calibration_error", "rmse", "mae", "r2", "mlogloss", "merror"]
+        | None
+    ) = Field(default=None, title="Metric", description="What is compared; unset: the main one of the task.")
+
+    noun: ClassVar[str] = "field"
+
+    @model_validator(mode="after")
+    def _asked_for(self) -> "Contribution":
+        if self.metric is not None and not self.report:
+            raise PydanticCustomError("spec", "has a metric but no report: true")
+        return self
+
+
 def _organisations(value: Any) -> Any:
     """Accept `[north, harbour]` and `{north: north.yaml, harbour: harbour.yaml}`."""
     if isinstance(value, (list, tuple)):
@@ -245,6 +270,9 @@ class Pipeline(SpecModel):
     comparison: Comparison = Field(
         default_factory=Comparison, title="Comparison", description="What a demo compares the federation with."
     )
+    contribution: Contribution = Field(
+        default_factory=Contribution, title="Contribution", description="Whether what each one's rows add is measured."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Pipeline":
@@ -273,7 +301,28 @@ class Pipeline(SpecModel):
                 raise PydanticCustomError(
                     "spec", "comparison needs federation: in-process: with a hub no one holds the others' rows"
                 )
+        if self.contribution.report:
+            self._check_contribution()
         return self
+
+    def _check_contribution(self) -> None:
+        if len(self.members) < FEWEST_FOR_CONTRIBUTION:
+            raise PydanticCustomError(
+                "spec",
+                "contribution.report needs at least four organisations, here are {count}: without one of three, two "
+                "are left, who see each other's sums",
+                {"count": len(self.members)},
+            )
+        if self.federation != "in-process":
+            raise PydanticCustomError(
+                "spec",
+                "contribution.report needs federation: in-process: at a hub every home refuses two runs whose members "
+                "differ by one",
+            )
+        if getattr(self.training, "start", "anew") != "anew":
+            raise PydanticCustomError(
+                "spec", "contribution.report needs training.start: anew: a champion has learned from everybody's rows"
+            )
 
     def _check_when_lost(self) -> None:
         told = self.federation
@@ -356,7 +405,10 @@ class Pipeline(SpecModel):
 
     def digest(self) -> bytes:
         """Return the SHA-256 of what all organisations agree on: everything but local paths and the schedule."""
-        told = self.model_dump(mode="json", exclude={"organisations", "contract", "schedule", "comparison"})
+        left_out = {"organisations", "contract", "schedule", "comparison"}
+        if not self.contribution.report:  # nothing to sign for, and the digest that releases before this one made
+            left_out.add("contribution")
+        told = self.model_dump(mode="json", exclude=left_out)
         told["organisations"] = self.members
         told["contract"] = self.read_contract().agreement().hex()
         return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).digest()
