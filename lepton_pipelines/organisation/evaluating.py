@@ -28,6 +28,7 @@ from lepton_pipelines.evaluation.result import (
 )
 from lepton_pipelines.evaluation.score_histogram import ScoreHistogram, score_histogram, task_of
 from lepton_pipelines.organisation import progress
+from lepton_pipelines.organisation.models import has_statistics
 from lepton_pipelines.organisation.reports import EvaluateReport
 from lepton_pipelines.organisation.rows import CountScores, Scorer, TakeRows
 from lepton_pipelines.organisation.wire import gather, gather_json
@@ -186,9 +187,13 @@ class Evaluating:
         """Mean SHAP values of our own rows; for the publisher's report only, whose reader we are."""
         if not self.part.publishes or self.algorithm != XGBOOST:
             return []
+        if not has_statistics(self.part.complete_model):
+            reason = "no SHAP values: the model that training went on from says nothing of its nodes"
+            progress.tell(self.part.folder.run_id, progress.Notice(self.part.name, reason))
+            return []
         taken = self.part.rows.ask(TakeRows(("test",), SHAP_ROWS))
         values = np.concatenate([sets["test"].X for sets in taken])
-        return shap_importance(booster_of(self.part.model), values)
+        return shap_importance(booster_of(self.part.complete_model), values)
 
     def _latency(self) -> float:
         """Milliseconds to score one row, the median of some."""

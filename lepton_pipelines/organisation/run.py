@@ -32,7 +32,7 @@ from lepton_pipelines.organisation.folder import RunFolder, write_private
 from lepton_pipelines.organisation.hub_record import record_of
 from lepton_pipelines.organisation.journal import Journal
 from lepton_pipelines.organisation.kept_edges import edges_of_run
-from lepton_pipelines.organisation.models import first_rounds, rounds_of
+from lepton_pipelines.organisation.models import first_rounds, rounds_of, without_statistics
 from lepton_pipelines.organisation.product_use import ProductUse
 from lepton_pipelines.organisation.recording import opening_of
 from lepton_pipelines.organisation.reports import (
@@ -112,6 +112,7 @@ class OrganisationRun:
         self.binning: Binning
         self.boosted: Boosted | Trained
         self.model: bytes
+        self.complete_model: bytes  # with node statistics, whatever the spec says of what is shared
         self.record = record_of(folder.run_id, self.name)
         self.product: ProductUse | None = None
         self._journal = Journal.of(folder.var, self.name)
@@ -285,9 +286,10 @@ class OrganisationRun:
             checkpoint=CheckpointKeeper(self).keep,
         )
         best = boosted.best_iteration
-        self.model = boosted.model
+        self.complete_model = boosted.model
         if best is not None:
-            self.model = first_rounds(self.model, begun_with + best + 1)
+            self.complete_model = first_rounds(boosted.model, begun_with + best + 1)
+        self.model = self.shared(self.complete_model)
         write_private(self.own_folder.path / model_file(self.pipeline), self.model)
         return TrainReport(
             organisation=self.name,
@@ -305,7 +307,7 @@ class OrganisationRun:
         """Train with an algorithm that is not the engine."""
         start = self._champion_to_start_from() if self.pipeline.training.start == "champion" else None
         self.boosted = trained = train_otherwise(self, champion=start)
-        self.model = trained.model
+        self.model = self.complete_model = trained.model
         write_private(self.own_folder.path / model_file(self.pipeline), self.model)
         return TrainReport(
             organisation=self.name,
@@ -350,6 +352,10 @@ class OrganisationRun:
                 "wire": self.sums.by_purpose(),
             }
         )
+
+    def shared(self, model: bytes) -> bytes:
+        """Return a model as others get it: without node statistics if the spec says so."""
+        return without_statistics(model) if self.pipeline.registry.node_statistics == "strip" else model
 
     def once(self, name: str, say: Callable[[], bytes]) -> bytes:
         """Return what goes into a sum and would be another the next time; where sums are repeated, what it was before.
@@ -452,7 +458,7 @@ class CheckpointKeeper:
         if not part.repeats:
             part.own_folder.write_checkpoint(self._rounds, reached.to_bytes())
         if part.record is not None:
-            part.record.tree(self._rounds, reached.model)
+            part.record.tree(self._rounds, part.shared(reached.model))
         if part.product is not None:
             part.product.check()
         if time.monotonic() - self._last < CHECKPOINT_SECONDS:

@@ -141,6 +141,11 @@ class Registry(SpecModel):
         title="Promote",
         description="A model that passes the gates becomes champion automatically, or when a person says so.",
     )
+    node_statistics: Literal["keep", "strip"] = Field(
+        default="keep",
+        title="Node statistics",
+        description="strip: leave gain, hessian (cover) and inner weights of all nodes out of the model file.",
+    )
 
 
 class Comparison(SpecModel):
@@ -284,6 +289,10 @@ class Pipeline(SpecModel):
                 "spec",
                 "organisations are two: each could subtract itself and see the other's sums. "
                 "Add a third, or write allow_two_parties: true",
+            )
+        if self.registry.node_statistics == "strip" and self.training.algorithm != XGBOOST:
+            raise PydanticCustomError(
+                "spec", "registry.node_statistics: strip is for trees; with another algorithm take it out"
             )
         if self.registry.publisher is not None and self.registry.publisher not in members:
             raise PydanticCustomError(

@@ -138,6 +138,14 @@ def test_going_on_without_an_organisation_needs_enough_of_them(folder, told, pro
         read_pipeline(path)
 
 
+def test_stripping_a_linear_models_node_statistics_is_refused(folder):
+    told = read_pipeline(folder.change("pipeline.yaml")).model_dump(mode="json")
+    told["training"] = {"algorithm": "linear", "label": told["training"]["label"], "objective": "binary:logistic"}
+    told["registry"] = {"node_statistics": "strip"}
+    with pytest.raises(UserError, match="node_statistics: strip is for trees"):
+        parse_pipeline(told)
+
+
 def test_a_comparison_with_pooled_rows_is_refused_with_a_hub(folder):
     path = folder.change(
         "pipeline.yaml",
