@@ -13,7 +13,7 @@ from flows.organisation_run import organisation_run
 from flows.organisation_watch import organisation_watch
 from flows.promote import ask_for_approval
 from lepton_pipelines.evaluation.result import DriftReport, Evaluation
-from lepton_pipelines.federation.changing import go_on, stages_here
+from lepton_pipelines.federation.changing import go_on, stages_here, stands_still_again
 from lepton_pipelines.federation.grpc_member import RunSuspended
 from lepton_pipelines.federation.manifest import Kind
 from lepton_pipelines.federation.proposal import hub_of
@@ -29,6 +29,7 @@ from lepton_pipelines.registry.tracking import open_tracking
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import Organisation, read_organisation
 from lepton_pipelines.spec.pipeline import Pipeline
+from lepton_pipelines.sums import SumAborted
 from tasks import outcome as tasks
 
 PART_FILE = "part.json"
@@ -143,8 +144,15 @@ def _take_part(
                 )
             break
         except RunSuspended:
-            if not go_on(folder.run_id, home, pipeline, tell=tell):
+            if not go_on(folder.run_id, home, pipeline, policy=own.policy, tell=tell):
                 raise
+        except SumAborted as error:
+            if not stands_still_again(folder.run_id, home, pipeline):
+                raise
+            raise RunSuspended(
+                f"run {folder.run_id} does not go on without all of its members ({error}). It stands still; when all "
+                f"are back, resume it with: lepton run --resume {folder.run_id}"
+            ) from error
     # Written when everybody has finished: before that a part that is started again must repeat its sums for others.
     folder.write(part_path(own.organisation), part.model_dump_json())
     forget_totals(folder.run_id, home)

@@ -61,9 +61,9 @@ def run_at_hub(
     Ends the command with code 75 if the run was suspended: it can be gone on with.
     """
     from lepton_pipelines.cli.embedded import log_to, native_errors_to
-    from lepton_pipelines.cli.run import LOG_FILE, embedded_api
+    from lepton_pipelines.cli.run import embedded_api
     from lepton_pipelines.federation.grpc_member import RunSuspended
-    from lepton_pipelines.organisation.folder import RunFolder
+    from lepton_pipelines.organisation.folder import LOG_FILE, RunFolder
     from lepton_pipelines.spec.organisation import read_organisation
     from lepton_pipelines.sums import SumAborted
 
@@ -119,9 +119,9 @@ def watch_at_hub(
 ) -> None:
     """Do this organisation's part of a watch for drift that was proposed, and print what was found."""
     from lepton_pipelines.cli.embedded import log_to, native_errors_to
-    from lepton_pipelines.cli.run import LOG_FILE, embedded_api
+    from lepton_pipelines.cli.run import embedded_api
     from lepton_pipelines.federation.grpc_member import RunSuspended
-    from lepton_pipelines.organisation.folder import RunFolder
+    from lepton_pipelines.organisation.folder import LOG_FILE, RunFolder
     from lepton_pipelines.sums import SumAborted
 
     with embedded_api() as log:

@@ -180,6 +180,44 @@ def metrics(
 
 
 @app.command()
+def clear(
+    organisation: Annotated[Path, typer.Option(exists=True, help="This organisation's own file.")],
+    home: Home = HOME,
+    var: Var = Path("var"),
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Instead of policy.kept_days of the file.", show_default=False)
+    ] = None,
+) -> None:
+    """Delete journals, checkpoints, rows set aside and logs of runs that were over for the days that the policy says.
+
+    `lepton org serve` does it by itself. Models, reports, the ledger and what the rules at home remember are kept.
+    """
+    from lepton_pipelines.federation.hub_connection import HubConnection
+    from lepton_pipelines.identity.organisation_home import OrganisationHome
+    from lepton_pipelines.organisation.retention import clear_over, runs_under_way
+    from lepton_pipelines.spec.organisation import read_organisation
+
+    mine, own = OrganisationHome(home), read_organisation(organisation)
+    if own.organisation != mine.organisation:
+        raise UserError(f"{home} holds the keys of {mine.organisation}, {organisation} is {own.organisation}'s.")
+    kept = days or own.policy.kept_days
+    if kept is None:
+        raise UserError(
+            f"{organisation} does not say how long runs are kept: write policy: {{kept_days: 90}}, or name --days."
+        )
+    connection = HubConnection(mine.credentials(), patience=10.0)
+    try:
+        under_way = runs_under_way(connection)
+    finally:
+        connection.close()
+    cleared = clear_over(mine, var, days=kept, under_way=under_way)
+    for one in cleared:
+        typer.echo(f"  run {one.run}: {one.files} files deleted, {one.bytes / 1e6:.1f} MB")
+    if not cleared:
+        typer.echo(f"no run was over for {kept} days")
+
+
+@app.command()
 def status(home: Home = HOME, as_json: AsJson = False) -> None:
     """Show the organisation's certificate, its runs at the hub and who is late, and what it refused."""
     import datetime as dt

@@ -17,13 +17,13 @@ from lepton_pipelines.cli.embedded import (
     server_is_configured,
 )
 from lepton_pipelines.cli.prefect_server import ask_for_an_answer
+from lepton_pipelines.organisation.folder import LOG_FILE
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.fields import did_you_mean
 
 if TYPE_CHECKING:
     from lepton_pipelines.organisation.folder import RunFolder
 
-LOG_FILE = "log.txt"
 DELIVER_SECONDS = 10.0
 
 

@@ -91,6 +91,7 @@ class Serving:
         connection = HubConnection(mine.credentials(), patience=60.0)
         try:
             renew_in_time(mine, connection)
+            self._clear(mine, connection)
             until = time.monotonic() + 3600  # then with what may be a newer certificate
             while not stopped.is_set() and time.monotonic() < until:
                 self._reap()
@@ -101,6 +102,17 @@ class Serving:
                 stopped.wait(LOOK_SECONDS / 2)
         finally:
             connection.close()
+
+    def _clear(self, mine: "OrganisationHome", connection: "HubConnection") -> None:
+        """Delete what the policy says is not kept any longer of runs that are over."""
+        from lepton_pipelines.organisation.retention import clear_over, runs_under_way
+        from lepton_pipelines.spec.organisation import read_organisation
+
+        days = read_organisation(self.organisation).policy.kept_days
+        if days is None:
+            return
+        for one in clear_over(mine, self.var, days=days, under_way=runs_under_way(connection)):
+            self._say(f"run {one.run} was over for {days} days: its journal, checkpoints and log were deleted")
 
     def _count_missing(self, going: "Sequence[wire.RunStatus]", name: str) -> None:
         """Note for the metrics whom runs wait for."""

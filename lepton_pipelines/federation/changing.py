@@ -9,22 +9,24 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from lepton_pipelines.federation.hub import CONTINUED, RUNNING, SUSPENDED
+from lepton_pipelines.federation.home_rules import RunHistory
+from lepton_pipelines.federation.hub import ABORTED, CONTINUED, RUNNING, SUSPENDED
 from lepton_pipelines.federation.hub_connection import HubConnection
-from lepton_pipelines.federation.manifest import read_manifest
+from lepton_pipelines.federation.manifest import Manifest, read_manifest
 from lepton_pipelines.federation.proposal import hub_of
 from lepton_pipelines.federation.stages import may_change
 from lepton_pipelines.federation.succession import following
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.identity.private_files import write_private
 from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.organisation import Policy
 from lepton_pipelines.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from lepton_pipelines.identity.organisation_home import OrganisationHome
 
 Tell = Callable[[str], None]
-_STAGES_FILE = "stages.json"
+STAGES_FILE = "stages.json"
 _LOOK_SECONDS = 1.0
 _SETTLE_SECONDS = 30.0  # in which a hub that is there has noticed what a member noticed
 _PATIENCE = 15.0
@@ -32,11 +34,13 @@ _PATIENCE = 15.0
 
 def stages_here(run_id: str, home: "OrganisationHome") -> list[str]:
     """Return the ids of a run's stages as this organisation last knew them; its own alone if its members stayed."""
-    path = home.run_folder(run_id) / _STAGES_FILE
+    path = home.run_folder(run_id) / STAGES_FILE
     return list(json.loads(path.read_bytes())) if path.exists() else [run_id]
 
 
-def stage_of_now(run_id: str, home: "OrganisationHome", pipeline: Pipeline, *, tell: Tell | None) -> str:
+def stage_of_now(
+    run_id: str, home: "OrganisationHome", pipeline: Pipeline, *, policy: Policy, tell: Tell | None
+) -> str:
     """Return the id of the stage that a run is in, with this organisation among its members.
 
     Waits, if the run went on without it, until the others have let it in. Raises UserError if they have ended the run
@@ -52,7 +56,7 @@ def stage_of_now(run_id: str, home: "OrganisationHome", pipeline: Pipeline, *, t
         while True:
             newest = _newest(connection, run_id)
             if newest.status == SUSPENDED and (newest.lost or newest.returning):
-                _propose_following(connection, run_id, newest, home, pipeline, tell)
+                _propose_following(connection, run_id, newest, home, pipeline, policy, tell)
                 newest = _newest(connection, run_id)
             if newest.status != CONTINUED:
                 break
@@ -69,11 +73,11 @@ def stage_of_now(run_id: str, home: "OrganisationHome", pipeline: Pipeline, *, t
                 )
             time.sleep(_LOOK_SECONDS)
     stages = [stage.run for stage in read_manifest(newest.manifest).continues]
-    write_private(home.run_folder(run_id) / _STAGES_FILE, json.dumps([*stages, newest.run]).encode(), replace=True)
+    write_private(home.run_folder(run_id) / STAGES_FILE, json.dumps([*stages, newest.run]).encode(), replace=True)
     return str(newest.run)
 
 
-def go_on(run_id: str, home: "OrganisationHome", pipeline: Pipeline, *, tell: Tell) -> bool:
+def go_on(run_id: str, home: "OrganisationHome", pipeline: Pipeline, *, policy: Policy, tell: Tell) -> bool:
     """Tell whether a run that stands still is to be joined again: with the members that are left, or that came back.
 
     If so, the manifest of these members stands at the hub.
@@ -90,13 +94,33 @@ def go_on(run_id: str, home: "OrganisationHome", pipeline: Pipeline, *, tell: Te
             return True
         if status.status != SUSPENDED or not (status.lost or status.returning):
             return False
-        return _propose_following(connection, run_id, status, home, pipeline, tell)
+        return _propose_following(connection, run_id, status, home, pipeline, policy, tell)
+
+
+def stands_still_again(run_id: str, home: "OrganisationHome", pipeline: Pipeline) -> bool:
+    """Tell whether a run was to go on and a member refused: then the run before can still be resumed by all."""
+    hub, latest = hub_of(pipeline), stages_here(run_id, home)[-1]
+    if latest == run_id:
+        return False
+    with closing(HubConnection(home.credentials(), address=hub.hub, patience=_PATIENCE)) as connection:
+        newest = _newest(connection, run_id)
+    return newest.run != latest and newest.status == SUSPENDED
 
 
 def _newest(connection: HubConnection, run_id: str) -> wire.RunStatus:
-    """Return the last stage of a run that this organisation is a member of, whatever its state."""
-    stages = [(read_manifest(one.manifest), one) for one in connection.runs()]
-    own = [(len(manifest.continues), one) for manifest, one in stages if manifest.root == run_id]
+    """Return the last stage of a run that this organisation is a member of, whatever its state.
+
+    One that a member refused to sign is none: the run before it can still be resumed by all its members.
+    """
+    runs = connection.runs()
+    stages = [(read_manifest(one.manifest), one) for one in runs]
+    went_on = {one.run for one in runs if one.status == CONTINUED}
+    own = [
+        (len(manifest.continues), one)
+        for manifest, one in stages
+        if manifest.root == run_id
+        and (one.status != ABORTED or not manifest.continues or manifest.continues[-1].run in went_on)
+    ]
     return max(own, key=lambda each: each[0])[1]
 
 
@@ -106,6 +130,7 @@ def _propose_following(
     latest: wire.RunStatus,
     home: "OrganisationHome",
     pipeline: Pipeline,
+    policy: Policy,
     tell: Tell | None,
 ) -> bool:
     """Propose to go on without who was lost; False, saying why, if that is not possible."""
@@ -117,14 +142,32 @@ def _propose_following(
     if pipeline.publisher not in lost:
         try:
             manifest = following(root, read_manifest(latest.manifest), lost, returning)
-        except ValueError as error:
-            why = str(error)
+            _check(manifest, home, policy)
+            _check_not_refused(connection, manifest)
+        except (ValueError, UserError) as error:
+            manifest, why = None, str(error).removesuffix(".")
     if manifest is None:
         if tell is not None:
-            tell(f"run {run_id} cannot go on without {', '.join(lost)}: {why}")
+            changed = f"without {', '.join(lost)}" if lost else f"with {', '.join(returning)} again"
+            tell(f"run {run_id} cannot go on {changed}: {why}")
         return False
     if tell is not None:
         what = f"without {', '.join(lost)}" if lost else f"with {', '.join(returning)} again"
         tell(f"run {run_id} goes on {what}, as {manifest.run} of {', '.join(manifest.names)}")
     connection.propose(manifest)
     return True
+
+
+def _check_not_refused(connection: HubConnection, manifest: Manifest) -> None:
+    """Raise ValueError, with the reason, if this stage was proposed before and a member refused it."""
+    for one in connection.runs():
+        if one.run == manifest.run and one.status == ABORTED:
+            raise ValueError(one.reason)
+
+
+def _check(manifest: Manifest, home: "OrganisationHome", policy: Policy) -> None:
+    """Refuse members that this home's own rules do not allow, before the others are asked. Raises UserError."""
+    from lepton_pipelines.federation.runs import accept
+
+    with closing(RunHistory(home.folder)) as history:
+        accept(manifest, home, policy=policy, history=history, pipeline=None, kind=manifest.kind)

@@ -33,7 +33,8 @@ RUNS_REMEMBERED = 8  # of a product: how many runs' rows are kept to compare wit
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, signed REAL NOT NULL, product TEXT NOT NULL, members TEXT NOT NULL, private INTEGER NOT NULL,
-    people BLOB, rows BLOB, kind TEXT NOT NULL DEFAULT 'training', manifest BLOB
+    people BLOB, rows BLOB, kind TEXT NOT NULL DEFAULT 'training', manifest BLOB,
+    forgotten REAL
 );
 CREATE TABLE IF NOT EXISTS refused (
     run TEXT NOT NULL, at REAL NOT NULL, manifest BLOB NOT NULL, reason TEXT NOT NULL
@@ -98,6 +99,8 @@ class RunHistory:
             self._database.execute("ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'training'")
         if "manifest" not in columns:
             self._database.execute("ALTER TABLE runs ADD COLUMN manifest BLOB")  # of a release that kept none
+        if "forgotten" not in columns:
+            self._database.execute("ALTER TABLE runs ADD COLUMN forgotten REAL")
 
     def signed(self, manifest: Manifest, organisation: str, *, now: float | None = None) -> None:
         """Note that the manifest was signed; before it is sent."""
@@ -113,6 +116,17 @@ class RunHistory:
         """Return the manifest that was signed for a run; None if none was, or by a release that kept none."""
         row = self._database.execute("SELECT manifest FROM runs WHERE run = ?", (run,)).fetchone()
         return None if row is None or row[0] is None else read_manifest(bytes(row[0]))
+
+    def forget(self, run: str, *, now: float | None = None) -> None:
+        """Note that a run's journal is to go: it is not signed for again. Its members and rows stay remembered."""
+        told = "INSERT OR IGNORE INTO runs (run, signed, product, members, private) VALUES (?, 0, '', '[]', 0)"
+        self._database.execute(told, (run,))  # one that was never signed for here, or by a release that kept no history
+        self._database.execute("UPDATE runs SET forgotten = ? WHERE run = ?", (now or time.time(), run))
+
+    def forgotten(self, run: str) -> float | None:
+        """Return when a run's journal went; None if it did not."""
+        row = self._database.execute("SELECT forgotten FROM runs WHERE run = ?", (run,)).fetchone()
+        return None if row is None or row[0] is None else float(row[0])
 
     def trained_on(self, run: str, digests: RowDigests) -> None:
         """Note a run's rows, and forget those of the oldest runs of its kind over the same product.
@@ -138,7 +152,10 @@ class RunHistory:
                 self._database.execute("UPDATE runs SET people = ?, rows = ? WHERE run = ?", (*sketches, run))
 
     def refused(self, manifest: Manifest, reason: str, *, now: float | None = None) -> None:
-        """Note an invitation that was refused, with the reason."""
+        """Note an invitation that was refused, with the reason; once, however often it comes."""
+        told = "SELECT 1 FROM refused WHERE run = ? AND reason = ?"
+        if self._database.execute(told, (manifest.run, reason)).fetchone():
+            return
         values = (manifest.run, now or time.time(), manifest.encoded(), reason)
         self._database.execute("INSERT INTO refused VALUES (?, ?, ?, ?)", values)
 
@@ -148,7 +165,8 @@ class RunHistory:
 
     def runs(self) -> list[EarlierRun]:
         """Return the runs that were signed for, oldest first."""
-        told = "SELECT run, signed, product, members, private, people, rows, kind, manifest FROM runs ORDER BY signed"
+        told = "SELECT run, signed, product, members, private, people, rows, kind, manifest FROM runs"
+        told += " WHERE members != '[]' ORDER BY signed"  # without those of which only their end is known
         return [
             EarlierRun(
                 run,
@@ -304,6 +322,10 @@ def _digests(people: bytes | None, rows: bytes | None) -> RowDigests | None:
 def _against_signed(manifest: Manifest, history: RunHistory) -> list[str]:
     """Refuse a second manifest under one id, and one that goes on from a run otherwise than its members signed for."""
     reasons = []
+    gone = [history.forgotten(run) for run in (manifest.root, manifest.run)]
+    if any(gone):
+        at = time.strftime("%Y-%m-%d", time.gmtime(next(filter(None, gone))))
+        reasons.append(f"its journal was deleted here on {at}, as policy.kept_days says. Start a new run")
     signed = history.manifest(manifest.run)
     if signed is not None and signed != manifest:
         reasons.append("another manifest was signed here under this id")
@@ -391,14 +413,16 @@ def _against_members(
 def _signed_for(manifest: Manifest, one: EarlierRun, history: RunHistory) -> bool:
     """Whether all who would be shown by the difference to an earlier run have signed for that beforehand.
 
-    That is so between the stages of one run; and when all come together again for a run like the one that went on
-    without somebody: letting that one rejoin shows no more in the next run than in the same.
+    That is so between the stages of one run, and between runs that the same members began, all of them signed for
+    going on without somebody: losing one and letting it rejoin shows no more in two runs than a member that deviates
+    gets from one.
     """
     signed = one.manifest
     if signed is None or signed.when_lost != "go_on" or manifest.when_lost != "go_on":
         return False
-    root = history.manifest(signed.root)
-    return signed.root == manifest.root or (root is not None and one.goes_on and root.names == manifest.names)
+    then = history.manifest(signed.root)
+    now = history.manifest(manifest.root) if manifest.continues else manifest
+    return then is not None and now is not None and then.names == now.names
 
 
 def _is_private(manifest: Manifest) -> bool:

@@ -318,9 +318,11 @@ class Member:
         if not lost:
             return []
         behind = ", ".join(member for member, done in self._done.items() if done <= lost[0])
-        return self.abort(
-            f"{behind} holds totals up to sum {self.floor}, {self.name} resumes at sum {self.position} and cannot "
-            f"repeat what is between. Resume {self.name} from a checkpoint that is not later than sum {self.floor}"
+        # Not the end for all: a member whose folder came from an older backup is caught up with by starting again.
+        return self._stop(
+            f"{behind} holds totals up to sum {self.floor}, {self.name} is at sum {self.position} and cannot repeat "
+            f"what is between. Resume {self.name} from its totals, or a checkpoint not later than sum {self.floor}",
+            suspended=True,
         )
 
     # ---- a sum ----

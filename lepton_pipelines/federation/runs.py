@@ -119,7 +119,7 @@ def joined_run(
                 # Another member, started at the same moment, was first: its manifest is checked like an invitation.
                 if not is_known(run_id, home, address=address):
                     raise
-        stage = stage_of_now(run_id, home, pipeline, tell=tell)
+        stage = stage_of_now(run_id, home, pipeline, policy=policy, tell=tell)
         live = connect(stage, home, policy=policy, address=address, pipeline=pipeline, kind=kind, tell=tell)
         with staged(live, home) as sums:
             key = (run_id, home.organisation)

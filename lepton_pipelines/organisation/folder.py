@@ -15,6 +15,10 @@ from lepton_pipelines.spec.errors import UserError
 
 PRIVATE = 0o700
 PRIVATE_FILE = 0o600
+LOG_FILE = "log.txt"
+ROWS_FILE = "rows.sha256"  # of the rows that the checkpoints beside it were grown on
+QUARANTINE = "quarantine"
+SALT_FILE = "ledger.salt"  # in the run's folder at home: of the digests of trees in the ledger
 CHECKPOINT = re.compile(r"^round-(\d{6})\.npz$")
 # Organisations may have been stopped one round apart: each keeps the last two.
 CHECKPOINTS_KEPT = 2

@@ -31,6 +31,7 @@ from lepton_pipelines.ledger.member_ledger import MemberLedger
 from lepton_pipelines.ledger.predicate import Predicate, digest_of
 from lepton_pipelines.ledger.runs import Run
 from lepton_pipelines.ledger.statement import Entry, read_entry
+from lepton_pipelines.organisation.folder import SALT_FILE
 from lepton_pipelines.organisation.outcome import code_version
 from lepton_pipelines.organisation.recording import model_chain, tree_digest
 from lepton_pipelines.registry.promotion import Decision
@@ -42,8 +43,7 @@ from lepton_pipelines.sums import SumAborted
 # Who decided and why stands with the version in the registry: a person's words do not belong in a log for ever.
 DECIDED_BY_A_PERSON = "decided by a person; the reason stands with the version in the registry"
 LEDGER = "ledger"  # in the organisation's home
-SALT_FILE = "ledger.salt"  # in the run's folder there
-SHARE_FILE = "ledger.share"
+SHARE_FILE = "ledger.share"  # beside the salt
 _LAST_WORD_SECONDS = 10.0
 _OTHERS_SECONDS = 30.0  # a portal or a command of this organisation may be reading the ledger
 _LOOK_SECONDS = 0.5

@@ -28,7 +28,7 @@ from lepton_pipelines.organisation.algorithms import train as train_otherwise
 from lepton_pipelines.organisation.checking import check_allowed, check_product, check_split
 from lepton_pipelines.organisation.comparison import Compared, compare
 from lepton_pipelines.organisation.evaluating import Evaluating, ModelInUse, shared_champion
-from lepton_pipelines.organisation.folder import RunFolder, write_private
+from lepton_pipelines.organisation.folder import QUARANTINE, ROWS_FILE, RunFolder, write_private
 from lepton_pipelines.organisation.hub_record import record_of
 from lepton_pipelines.organisation.journal import Journal
 from lepton_pipelines.organisation.kept_edges import edges_of_run
@@ -65,7 +65,6 @@ from lepton_pipelines.spec.training import Training
 from lepton_pipelines.sums import Sums
 
 Reported = TypeVar("Reported", bound=Report)
-ROWS_FILE = "rows.sha256"  # of the rows that the checkpoints beside it were grown on
 CHECKPOINT_SECONDS = 1.0  # trees that take less are kept several at a time
 
 
@@ -164,7 +163,7 @@ class OrganisationRun:
         pieces = source.pieces()
         quarantine = None
         if self.organisation.on_violation == "quarantine":
-            quarantine = str((self.own_folder.path / "quarantine").absolute())
+            quarantine = str((self.own_folder.path / QUARANTINE).absolute())
         self.rows = PinnedRows(
             client,
             ReadPieces(source, self.pipeline.split, quarantine),

@@ -284,6 +284,13 @@ class Policy(SpecModel):
         title="Contribution",
         description="Sign for contribution reports, which show the other members nearly this organisation's own sums.",
     )
+    kept_days: int | None = Field(
+        default=None,
+        ge=1,
+        title="Days kept",
+        description="Days that journals, checkpoints, set-aside rows and logs of runs that are over are kept; unset: "
+        "for ever.",
+    )
     share_scores: bool = Field(
         default=False, title="Share scores", description="This organisation's own scores may be shown to the others."
     )

@@ -78,10 +78,10 @@ class Machines:
         self.started.append(one)
         return one
 
-    def until(self, machine: str, words: str, seconds: float = 120) -> None:
-        """Wait until a machine's log says this."""
+    def until(self, machine: str, words: str, seconds: float = 120, *, count: int = 1) -> None:
+        """Wait until a machine's log says this, so many times."""
         end = time.monotonic() + seconds
-        while words not in (said := (self.folder / machine / "log.txt").read_text()):
+        while (said := (self.folder / machine / "log.txt").read_text()).count(words) < count:
             assert time.monotonic() < end, f"{machine} never said {words!r}: {said[-2000:]}"
             time.sleep(0.1)
 
@@ -183,8 +183,8 @@ def in_process_model(machines, tmp_path_factory):
     return model
 
 
-def the_run(said: str) -> str:
-    return next(line for line in said.splitlines() if line.startswith("  run ")).split()[1].rstrip(":")
+def the_run(said: str, *, last: bool = False) -> str:
+    return [line for line in said.splitlines() if line.startswith("  run ")][-1 if last else 0].split()[1].rstrip(":")
 
 
 def test_a_run_over_the_hub_gives_the_model_of_one_process_at_every_organisation(machines, in_process_model):
@@ -381,3 +381,99 @@ def test_a_certificate_is_renewed_and_one_that_is_revoked_ends_there(machines):
     run = machines.here("valley", "org", "propose", "pipeline.yaml", "--run", "by-hand").strip()
     assert run == "by-hand"
     assert "run by-hand" in machines.here("harbour", "org", "status")
+
+
+def test_a_run_goes_on_without_an_organisation_that_is_lost_for_good_where_all_signed_for_that(machines, tmp_path):
+    for name in NAMES:
+        allow_going_on(machines, name)
+    log = machines.folder / PUBLISHER / "log.txt"
+    known = log.read_text().count("  run ") if log.exists() else 0
+    began = machines.leave(PUBLISHER, "run", "pipeline.yaml")
+    machines.until(PUBLISHER, "  run ", count=known + 1)
+    run = the_run(log.read_text(), last=True)
+    kill_for_good(machines, run, "valley", began, log)
+    assert began.wait(600) == 0, log.read_text()
+    left = ("harbour", "north")
+    machines.until("harbour", f"run {run} is finished")
+    assert f"goes on without valley, as {run}.1 of harbour, north" in log.read_text()
+    said = machines.here("hub", "hub", "status")
+    assert f"run {run}: continued as run {run}.1" in said and f"run {run}.1: finished" in said
+    folders = {name: machines.folder / name / "var" / "runs" / run for name in left}
+    (model,) = {(folders[name] / "organisations" / name / "model.ubj").read_bytes() for name in left}
+    assert hashlib.sha256(model).hexdigest() == model_of_the_same_schedule(machines, run, left, tmp_path)
+    for name, folder in folders.items():
+        told = json.loads((folder / "results.json").read_text())
+        assert told["run_id"] == run and told["gates"] and told["figures"]["scores"]["auc"] > 0.95
+        assert (told["registration"] is not None) == (name == PUBLISHER)
+    proved = verify_ledger(machines.folder / "harbour" / "organisation" / "ledger").proved
+    assert any(f"run {run}.1: " in line and "cosigned by harbour, north" in line for line in proved)
+    runs = history_at(machines, "harbour")
+    assert (runs.by_id[run].state, runs.by_id[f"{run}.1"].state) == ("suspended", "finished")
+    (version,) = [one for one in runs.versions.values() if one.published.run == f"{run}.1"]
+    assert version.published.digest == hashlib.sha256(model).hexdigest()
+
+
+def allow_going_on(machines, name):
+    """Write into the files of an organisation that two may go on without the third, over a product of its own.
+
+    Over the one of the runs before it may not: those were not signed for that, and the two sums would show the third's.
+    """
+    contract = machines.folder / name / "contract.odcs.yaml"
+    contract.write_text(contract.read_text().replace("id: urn:lepton:example:", "id: urn:lepton:example:lasting-"))
+    pipeline, own = machines.folder / name / "pipeline.yaml", machines.folder / name / f"{name}.yaml"
+    told = pipeline.read_text().replace("max_depth: 9", "max_depth: 4")
+    going_on = f"federation: {{hub: localhost:{machines.port}, grace_seconds: 8, when_lost: go_on, minimum_members: 2}}"
+    told = told.replace(next(line for line in told.splitlines() if line.startswith("federation:")), going_on)
+    pipeline.write_text(f"{told}\nallow_two_parties: true\n")
+    own.write_text(own.read_text().replace("policy: {", "policy: {minimum_members: 2, "))
+
+
+def kill_for_good(machines, run, name, began, log):
+    """Kill an organisation's agent and its part of a run while it boosts."""
+    journal = machines.folder / name / "organisation" / "runs" / run / "journal.sqlite"
+    end = time.monotonic() + 300
+    while sums_begun(journal) < 60:
+        assert time.monotonic() < end and began.poll() is None, log.read_text()
+        time.sleep(0.02)
+    serving = next(one for one in machines.started if one.args[1:3] == ["org", "serve"] and f"{name}.yaml" in one.args)
+    serving.kill()
+    os.kill(part_of(run, name), signal.SIGKILL)
+
+
+def model_of_the_same_schedule(machines, run, left, folder):
+    """The digest of the model of threads whose members change after as many sums as they did in the run."""
+    scheduled = runpy.run_path(str(ROOT / "tests" / "federation" / "scheduled.py"))
+    stage = machines.folder / left[0] / "organisation" / "runs" / f"{run}.1" / "stage.json"
+    held = [json.loads((stage.parents[4] / name / Path(*stage.parts[-4:])).read_text())["held"][0] for name in left]
+    salt = 1  # of the ledger, among the first sums: a run in threads is in none
+    schedule = scheduled["Scheduled"]([scheduled["Stage"](NAMES, max(held) - salt), scheduled["Stage"](left)])
+    pipeline = read_pipeline(machines.folder / PUBLISHER / "pipeline.yaml")
+
+    def part(sums):
+        own = read_organisation(machines.folder / sums.member / f"{sums.member}.yaml")
+        one = OrganisationRun(pipeline, own, sums, RunFolder(folder, "scheduled"), share=3, repeats=True)
+        try:
+            for step in (one.ingest, one.validate, one.bin, one.train):
+                step()
+            return hashlib.sha256(one.model).hexdigest()
+        finally:
+            one.close()
+
+    found = schedule.run(part)
+    (model,) = {found[name] for name in left}
+    return model
+
+
+def test_of_a_run_that_was_over_for_the_days_of_the_policy_the_model_is_left(machines):
+    clear = ("org", "clear", "--organisation", "harbour.yaml", "--days", "1")
+    assert "no run was over for 1 days" in machines.here("harbour", *clear)
+    home, var = machines.folder / "harbour" / "organisation" / "runs", machines.folder / "harbour" / "var" / "runs"
+    moment = time.time() - 2 * 86400
+    for path in [*home.rglob("*"), *var.rglob("*")]:
+        os.utime(path, (moment, moment))
+    said = machines.here("harbour", *clear)
+    cleared = {line.split()[1].rstrip(":") for line in said.splitlines() if " files deleted" in line}
+    assert cleared
+    for run in cleared:
+        assert not list((home / run).glob("journal.sqlite*")) and not (var / run / "log.txt").exists()
+    assert [run for run in cleared if list((var / run).rglob("model.ubj"))]

@@ -42,6 +42,10 @@ def model_of(member: str, sums: Any) -> str:
     return hashlib.sha256(bytes(booster.save_raw("ubj"))).hexdigest()
 
 
+def told(text: str) -> None:
+    say(event="told", text=text)
+
+
 def say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)  # noqa: T201
 
@@ -59,7 +63,7 @@ def main() -> None:
     pipeline: Any = SimpleNamespace(federation=hub, publisher="north", name="test")
     while True:
         try:
-            stage = stage_of_now(options.run, home, pipeline, tell=lambda text: say(event="told", text=text))
+            stage = stage_of_now(options.run, home, pipeline, policy=Policy(), tell=told)
             with staged(connect(stage, home, policy=Policy(), address=hub.hub), home) as sums:
                 sums.wait_until_ready(120)
                 say(event="ready", stage=stage)
@@ -71,7 +75,7 @@ def main() -> None:
                 break
         except RunSuspended as error:
             say(event="suspended", reason=str(error))
-            if not go_on(options.run, home, pipeline, tell=lambda text: say(event="told", text=text)):
+            if not go_on(options.run, home, pipeline, policy=Policy(), tell=told):
                 raise
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,28 @@ def test_a_hub_that_is_killed_in_the_middle_goes_on_from_its_log(processes, faul
     processes.kill_hub()
     processes.serve()
     assert processes.finish(organisations) == {fault_free_model}
+
+
+@pytest.mark.slow
+def test_an_organisations_folder_is_restored_from_an_older_copy_and_the_model_is_the_same(processes, fault_free_model):
+    steady = [processes.start(name) for name in NAMES[:2]]
+    first = processes.start(NAMES[2])
+    first.until("sum", name="tree-0/level-1")
+    first.kill()
+    folder, copy = processes.folder / NAMES[2], processes.folder / "backup"
+    shutil.copytree(folder, copy)  # as `cp -a` does, with modes
+    later = processes.start(NAMES[2])
+    later.until("sum", name="tree-2/level-0")
+    later.kill()
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    again = processes.start(NAMES[2])
+    for one in steady:
+        ended = one.until("aborted")
+        assert ended["kind"] == "RunSuspended" and "valley holds totals up to sum 1, " in ended["reason"]
+        assert one.gone() == 3
+    resumed = [processes.start(name) for name in NAMES[:2]]
+    assert processes.finish([*resumed, again]) == {fault_free_model}
 
 
 @pytest.mark.slow

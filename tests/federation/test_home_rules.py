@@ -283,6 +283,16 @@ def test_after_going_on_only_all_of_them_together_may_train_again_and_only_if_th
         check(going_on("r-2", FOUR[1:]), history)
 
 
+def test_a_later_run_may_go_on_without_a_member_if_all_signed_for_that_in_the_earlier_one_too(history):
+    history.signed(going_on("r-1"), "north", now=98 * DAY)
+    later = going_on("r-2")
+    history.signed(later, "north", now=99 * DAY)
+    check(following(later, later, ["east"], []), history)
+    history.signed(manifest("r-0", FOUR), "north", now=97 * DAY)
+    with pytest.raises(UserError, match=r"differ from those of run r-0 over data product north/patients by east"):
+        check(following(later, later, ["east"], []), history)
+
+
 def test_a_history_of_a_release_that_kept_no_manifests_is_read(tmp_path):
     (tmp_path / "north").mkdir(mode=0o700)
     with closing(sqlite3.connect(tmp_path / "north" / "history.sqlite")) as old:
