@@ -407,7 +407,7 @@ def test_a_run_goes_on_without_an_organisation_that_is_lost_for_good_where_all_s
         assert (told["registration"] is not None) == (name == PUBLISHER)
     proved = verify_ledger(machines.folder / "harbour" / "organisation" / "ledger").proved
     assert any(f"run {run}.1: " in line and "cosigned by harbour, north" in line for line in proved)
-    runs = history_at(machines, "harbour")
+    runs = history_at(machines, PUBLISHER)
     assert (runs.by_id[run].state, runs.by_id[f"{run}.1"].state) == ("suspended", "finished")
     (version,) = [one for one in runs.versions.values() if one.published.run == f"{run}.1"]
     assert version.published.digest == hashlib.sha256(model).hexdigest()

@@ -59,12 +59,13 @@ class Processes:
     manifest: Manifest
     homes: dict[str, OrganisationHome]
     hub_process: subprocess.Popen[str] | None = None
+    host: str = "localhost"
     port: int = 0
     started: list[Organisation] = field(default_factory=list)
 
     def serve(self) -> None:
         command = [sys.executable, "-c", LEPTON, "hub", "serve", "--home", str(self.folder / "hub")]
-        command += ["--listen", f"localhost:{self.port}"]
+        command += ["--listen", f"{self.host}:{self.port}"]
         self.hub_process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self.hub_process.stdout is not None
         self.port = int(self.hub_process.stdout.readline().split()[-1])
@@ -76,8 +77,17 @@ class Processes:
         self.hub_process.stdout.close()
         self.hub_process = None
 
-    def start(self, name: str, *options: str, program: Path = PROGRAM) -> Organisation:
-        command = [sys.executable, str(program), str(self.folder / name), str(self.port), self.manifest.run, *options]
+    def start(self, name: str, *options: str, program: Path = PROGRAM, within: Sequence[str] = ()) -> Organisation:
+        """Start an organisation. within: a command to start it by, such as one that enters a network namespace."""
+        command = [
+            *within,
+            sys.executable,
+            str(program),
+            str(self.folder / name),
+            str(self.port),
+            self.manifest.run,
+            *options,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.started.append(Organisation(name, process))
         return self.started[-1]

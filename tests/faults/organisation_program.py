@@ -1,6 +1,6 @@
 """An organisation as a process, for tests that kill it: trains a chain of sums from checkpoints, and dies on demand.
 
-python organisation_program.py HOME PORT RUN [--die MOMENT] [--changed] [--rounds N]
+python organisation_program.py HOME PORT RUN [--die MOMENT] [--changed] [--rounds N] [--host HOST]
 """
 
 import argparse
@@ -73,13 +73,14 @@ def main() -> int:
     parser.add_argument("--changed", action="store_true")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--values", type=int, default=2_000)
+    parser.add_argument("--host", default="localhost")
     options = parser.parse_args()
     home = OrganisationHome(options.home)
     checkpoints = Checkpoints(home.run_folder(options.run) / "checkpoints")
     try:
-        with connect(options.run, home, policy=Policy(), address=f"localhost:{options.port}") as sums:
+        with connect(options.run, home, policy=Policy(), address=f"{options.host}:{options.port}") as sums:
             arm(options.die, sums)
-            held = sums.wait_until_ready(60)
+            held = sums.wait_until_ready(120)
             found = checkpoints.newest(not_after=held)
             first, state = 0, b"start"
             if found is not None:

@@ -15,13 +15,17 @@ ROUNDS, VALUES = 4, 2_000
 
 @pytest.fixture(scope="module")
 def fault_free_model():
-    """The chain of totals, computed in one place."""
+    return chain_of_totals(ROUNDS)
+
+
+def chain_of_totals(rounds):
+    """The model of the fault-free run, computed in one place."""
     path = Path(__file__).with_name("organisation_program.py")
     spec = importlib.util.spec_from_file_location("organisation_program", path)
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
     state = b"start"
-    for tree in range(ROUNDS):
+    for tree in range(rounds):
         for level in range(3):
             parts = [program.rows(name, f"tree-{tree}/level-{level}", state, VALUES) for name in NAMES]
             state = hashlib.sha256(state + sum(parts).tobytes()).digest()
