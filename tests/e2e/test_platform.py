@@ -208,6 +208,37 @@ def starter(api: str, flow: str) -> dict:
 
 def test_cancelling_the_run_on_its_page_stops_every_organisation_within_ten_seconds_and_leaves_nothing(platform):
     home, _ = platform
+    with a_long_run(home) as (api, before, started):
+        # What the page's button does.
+        post(f"{api}/flow_runs/{started}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+        cancelled = time.monotonic()
+        while any("prefect.engine" in line for line in flow_run_processes(home).values()):
+            assert time.monotonic() < cancelled + 10, flow_run_processes(home)
+            time.sleep(0.05)
+        # Prefect's worker then starts a process for the flow's hook.
+        while flow_run_processes(home) or not all(run["state"]["name"] == "Cancelled" for run in since(api, before)):
+            assert time.monotonic() < cancelled + 40, (flow_run_processes(home), since(api, before))
+            time.sleep(0.2)
+    assert len(since(api, before)) == 7  # what starts the parts, and a part with its steps at each of three
+
+
+def test_what_starts_the_parts_takes_them_with_it_when_it_is_killed(platform):
+    home, _ = platform
+    with a_long_run(home) as (api, before, started):
+        (starter_process,) = [pid for pid in flow_run_processes(home) if flow_run_of(pid) == started]
+        os.kill(starter_process, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while flow_run_processes(home) or not all(ended_as(run) for run in since(api, before)):
+            assert time.monotonic() < until, (flow_run_processes(home), since(api, before))
+            time.sleep(0.2)
+    states = {run["id"]: run["state"]["name"] for run in since(api, before)}
+    assert states.pop(started) == "Crashed"
+    assert len(states) == 6 and set(states.values()) == {"Cancelled"}
+
+
+@contextmanager
+def a_long_run(home: PlatformHome) -> Iterator[tuple[str, set[str], str]]:
+    """Begin a run, and wait until all organisations train: Prefect's address, earlier flow runs, the run."""
     api = at(home)["prefect"].address + "/api"
     before = {run["id"] for run in post(f"{api}/flow_runs/filter", {})}
     with longer_parts(api):
@@ -217,17 +248,12 @@ def test_cancelling_the_run_on_its_page_stops_every_organisation_within_ten_seco
             assert time.monotonic() < until, post(f"{api}/flow_runs/filter", {})
             time.sleep(0.2)
         assert len(flow_run_processes(home)) >= 4
-        # What the page's button does.
-        post(f"{api}/flow_runs/{started}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-        cancelled = time.monotonic()
-        while any("prefect.engine" in line for line in flow_run_processes(home)):
-            assert time.monotonic() < cancelled + 10, flow_run_processes(home)
-            time.sleep(0.05)
-        # Prefect's worker then starts a process for the flow's hook.
-        while flow_run_processes(home) or not all(run["state"]["name"] == "Cancelled" for run in since(api, before)):
-            assert time.monotonic() < cancelled + 40, (flow_run_processes(home), since(api, before))
-            time.sleep(0.2)
-    assert len(since(api, before)) == 7  # what starts the parts, and a part with its steps at each of three
+        yield api, before, started
+
+
+def ended_as(run: dict) -> str | None:
+    """How a flow run ended; None if it has not."""
+    return run["state"]["name"] if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
 
 
 @contextmanager
@@ -256,17 +282,20 @@ def training(api: str, before: set[str]) -> list[dict]:
     return [task for task in post(f"{api}/task_runs/filter", asked) if task["state"]["type"] == "RUNNING"]
 
 
-def flow_run_processes(home: PlatformHome) -> list[str]:
-    """The command lines of every process that belongs to a flow run."""
-    found = []
+def flow_run_processes(home: PlatformHome) -> dict[int, str]:
+    """The command line of every process that belongs to a flow run, by its number."""
+    found = {}
     for pid in processes_of(home):
         try:
-            one = psutil.Process(pid)
-            if "PREFECT__FLOW_RUN_ID" in one.environ() and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(one.cmdline()))
+            if flow_run_of(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found[pid] = " ".join(psutil.Process(pid).cmdline())
         except psutil.Error:
             continue
     return found
+
+
+def flow_run_of(pid: int) -> str | None:
+    return psutil.Process(pid).environ().get("PREFECT__FLOW_RUN_ID")
 
 
 def change_rows(home: PlatformHome, name: str) -> None:
