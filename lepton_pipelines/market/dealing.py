@@ -49,8 +49,12 @@ def publish_product(place: Place, product: ProductTerms, document: dict[str, obj
             f"{product.id}: the product is {product.organisation}'s, but you speak for {place.organisation}."
         )
     contract = parse_contract(document, name=f"{product.id}'s contract")
+    try:
+        written = encode(document)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise MarketRefused(f"{product.id}: its contract cannot be written as a document: {error}") from error
     documents = {
-        "contract": encode(document),
+        "contract": written,
         "terms": encode(product.terms.to_odrl(product.id)),
         "description": encode(describe(product, contract)),
     }

@@ -22,19 +22,34 @@ def fetch(offer: Offer, cache: Path, open_url: Open, *, licence: str | None = No
     cache: folder of what was fetched before; a file is called by its digest there. licence: what it must be, if given.
     to: a place to copy it to. Raises MarketRefused if it is not shareable, has another licence, or another digest.
     """
-    files = offer.description.get("distribution", [])
-    if not offer.entry.terms.shareable or not files or "contentUrl" not in files[0]:
+    shareable = offer.entry.terms.shareable
+    return fetch_described(offer.id, offer.description, shareable, cache, open_url, licence=licence, to=to)
+
+
+def fetch_described(
+    product: str,
+    description: dict[str, Any],
+    shareable: bool,
+    cache: Path,
+    open_url: Open,
+    *,
+    licence: str | None = None,
+    to: Path | None = None,
+) -> Path:
+    """Fetch a product's file by its Croissant description. shareable: whether the ledger says that it is."""
+    files = description.get("distribution", [])
+    if not shareable or not files or "contentUrl" not in files[0]:
         raise MarketRefused(
-            f"{offer.id} is not shareable: its rows never leave {offer.entry.owner}. Train on them where they are: "
-            f"lepton market request {offer.id} --purpose …"
+            f"{product} is not shareable: its rows never leave {product.split('/')[0]}. Train on them where they are: "
+            f"lepton market request {product} --purpose …"
         )
-    told = offer.description.get("license")
+    told = description.get("license")
     if licence is not None and told != licence:
-        raise MarketRefused(f"{offer.id} has the licence {told}, you asked for {licence}. Nothing was fetched.")
+        raise MarketRefused(f"{product} has the licence {told}, you asked for {licence}. Nothing was fetched.")
     url, digest = files[0]["contentUrl"], files[0]["sha256"]
     path: Path = cache / digest / (url.rstrip("/").rsplit("/", 1)[-1] or "rows")
     if not path.exists() or _digest(path) != digest:
-        download(open_url, url, path, digest, offer.id)
+        download(open_url, url, path, digest, product)
     if to is None:
         return path
     target = to / path.name if to.is_dir() else to

@@ -97,10 +97,11 @@ def products(
     domain: Filter = None,
     column: Annotated[list[str] | None, Query(max_length=50)] = None,
     label: Filter = None,
+    objective: Filter = None,
 ) -> list[messages.Product]:
     """Find data products."""
     market = visit.stand.market()
-    found = catalogue.search(market, text, domain=domain, columns=tuple(column or ()), label=label)
+    found = catalogue.search(market, text, domain=domain, columns=tuple(column or ()), label=label, objective=objective)
     return [messages.Product(**one.summary()) for one in found]
 
 

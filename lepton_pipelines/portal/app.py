@@ -12,9 +12,10 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lepton_pipelines.portal import api, pages, pool_api, pool_pages
-from lepton_pipelines.portal.guarding import LARGEST_BODY, Limits, Portal, guard
+from lepton_pipelines.portal import api, pages, pool_api, pool_pages, publishing_api
+from lepton_pipelines.portal.guarding import LARGEST_BODY, LARGEST_DOCUMENT, Limits, Portal, guard
 from lepton_pipelines.portal.listing import NotThere
 from lepton_pipelines.portal.stand import Stand
 from lepton_pipelines.spec.errors import UserError
@@ -38,6 +39,7 @@ def create_app(stands: dict[str, Stand], address: str, limits: Limits | None = N
     )
     app.state.portal = Portal(stands, address.rstrip("/"), limits or Limits())
     app.include_router(api.router)
+    app.include_router(publishing_api.router)
     app.include_router(pool_api.router)
     app.include_router(pages.router)
     app.include_router(pool_pages.router)
@@ -45,11 +47,23 @@ def create_app(stands: dict[str, Stand], address: str, limits: Limits | None = N
     app.add_exception_handler(UserError, _refused)
     app.add_exception_handler(StarletteHTTPException, _failed)
     app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY)
+    app.add_middleware(_BodyLimits)
     host = urlsplit(address).hostname or "127.0.0.1"
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, host])
     app.add_middleware(BaseHTTPMiddleware, dispatch=guard)
     return app
+
+
+class _BodyLimits:
+    """Bodies of the usual length, and longer ones only where a contract is sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._usual = RequestBodyLimitMiddleware(app, max_body_size=LARGEST_BODY)
+        self._documents = RequestBodyLimitMiddleware(app, max_body_size=LARGEST_DOCUMENT)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        document = scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", f"{api.PREFIX}/products")
+        await (self._documents if document else self._usual)(scope, receive, send)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

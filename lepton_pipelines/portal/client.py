@@ -169,21 +169,63 @@ class Platform:
 
 
 class Market:
-    """Data products: found, asked for, decided about. The verbs of `lepton market`."""
+    """Data products: offered, found, asked for, decided about. The verbs of `lepton market`."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
 
+    def publish(self, spec: Path | str) -> messages.ProductDetail:
+        """Offer the data product that a file describes, or a new version of it: contract, description, terms."""
+        from lepton_pipelines.market.product import ProductTerms, read_product
+        from lepton_pipelines.portal.publishing_api import PublishProduct
+
+        product, contract, _ = read_product(spec)
+        told = ProductTerms.model_validate(product.model_dump(exclude={"contract"}))
+        answer = PublishProduct(product=told, contract=contract)
+        return self._platform.post("/products", messages.ProductDetail, answer)
+
+    def withdraw(self, product: str, *, reason: str) -> None:
+        """Offer a product no longer: runs that use it stop at their next tree."""
+        self._platform.tell(f"/products/{product}/withdraw", messages.Refusal(reason=reason))
+
+    def pull(
+        self, product: str, *, licence: str | None = None, to: Path | str | None = None, cache: Path | str = "products"
+    ) -> Path:
+        """Fetch a shareable product's rows to this machine, with digest and licence checked; return where they lie.
+
+        licence: refuse any other. to: copy them here, too. cache: where a file is kept, so that it is fetched once.
+        """
+        from lepton_pipelines.data.storage import open_filesystem, plain_errors
+        from lepton_pipelines.market.shared_rows import fetch_described
+        from lepton_pipelines.spec.organisation import Storage
+
+        def opened(url: str) -> Any:
+            filesystem, path = open_filesystem(url, Storage())
+            return filesystem.open(path, "rb")
+
+        found = self.show(product)
+        target = None if to is None else Path(to)
+        with plain_errors(product, product, Storage()):
+            return fetch_described(
+                product, found.croissant, found.shareable, Path(cache), opened, licence=licence, to=target
+            )
+
     def search(
-        self, text: str = "", *, domain: str | None = None, columns: Sequence[str] = (), label: str | None = None
+        self,
+        text: str = "",
+        *,
+        domain: str | None = None,
+        columns: Sequence[str] = (),
+        label: str | None = None,
+        objective: str | None = None,
     ) -> list[messages.Product]:
-        """Find data products.
+        """Find data products. objective: what their label can be trained for, such as binary:logistic.
 
         >>> [one.product for one in platform.market.search("aspirates", columns=["mean_radius"])]
         ['harbour/patients']
         """
         asked = {"text": text, "domain": domain, "column": list(columns) or None, "label": label}
-        return self._platform.get("/products", list[messages.Product], **asked)
+        return self._platform.get("/products", list[messages.Product], objective=objective, **asked)
 
     def show(self, product: str) -> messages.ProductDetail:
         """Show a product: what its rows are, its columns, its terms.
@@ -263,6 +305,19 @@ class Models:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
 
+    def publish(
+        self, model: str, version: int, *, licence: str, title: str, description: str = ""
+    ) -> messages.ModelDetail:
+        """Offer a version of the organisation's own registry, which it has published in the ledger."""
+        from lepton_pipelines.portal.publishing_api import PublishModel
+
+        told = PublishModel(model=model, version=version, licence=licence, title=title, description=description)
+        return self._platform.post("/models", messages.ModelDetail, told)
+
+    def withdraw(self, model: str, version: int, *, reason: str) -> None:
+        """Offer a version of one's own no longer. Who has pulled it keeps it."""
+        self._platform.tell(f"/models/{model}/{version}/withdraw", messages.Refusal(reason=reason))
+
     def search(self, text: str = "") -> list[messages.Model]:
         """Find versions, the newest first.
 
@@ -285,6 +340,16 @@ class Algorithms:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+
+    def publish(self, file: str) -> messages.AlgorithmDetail:
+        """Offer an algorithm. file: the name of its YAML file in the folder `offers` of the portal's home."""
+        from lepton_pipelines.portal.publishing_api import PublishAlgorithm
+
+        return self._platform.post("/algorithms", messages.AlgorithmDetail, PublishAlgorithm(file=file))
+
+    def withdraw(self, algorithm: str, version: str, *, reason: str) -> None:
+        """Offer a version no longer. Who has pulled it keeps it."""
+        self._platform.tell(f"/algorithms/{algorithm}/{version}/withdraw", messages.Refusal(reason=reason))
 
     def search(self, text: str = "") -> list[messages.Algorithm]:
         """Find algorithms.

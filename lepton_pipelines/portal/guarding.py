@@ -20,6 +20,7 @@ COOKIE = "lepton_session"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf"
 LARGEST_BODY = 64 * 1024
+LARGEST_DOCUMENT = 512 * 1024  # with a contract in it, of which 256 KiB may be published
 SAFE = {"GET", "HEAD", "OPTIONS"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
