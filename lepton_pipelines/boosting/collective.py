@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from lepton_pipelines.boosting.rows import Rows, Step
 from lepton_pipelines.sums import ChangingSums, Int64Array, LocalSums, Sums
 
@@ -38,13 +40,26 @@ class Collective:
         """Run a step that has nothing to add up."""
         self._rows.start(step).result()
 
-    def sum(self, step: Step, name: str, *, bound: int, context: Sequence[bytes] = ()) -> Int64Array:
+    def sum(self, step: Step, name: str, *, bound: int, context: Sequence[bytes] = (), padded: int = 0) -> Int64Array:
         """Run a step and return its vector's total over all parties.
 
         name: of the sum, once in a training. bound: of the total's cells. context: what all parties believe.
+        padded: how many cells are summed at least, with zeros after the vector, so that its length is not seen.
         """
         self.own = vector = self._rows.add_up(step)
         if self._alone:
             return vector  # the total of one party; a megabyte a level is not worth a copy
+        if padded > vector.size:
+            whole = np.zeros(padded, np.int64)
+            whole[: vector.size] = vector.ravel()
+            return self._sum(whole, name, bound, context)[: vector.size].reshape(vector.shape)
+        return self._sum(vector, name, bound, context)
+
+    def sum_nothing(self, name: str, length: int, *, bound: int, context: Sequence[bytes] = ()) -> None:
+        """Add up zeros, so that nobody sees that there was nothing to add up."""
+        if not self._alone:
+            self._sum(np.zeros(length, np.int64), name, bound, context)
+
+    def _sum(self, vector: Int64Array, name: str, bound: int, context: Sequence[bytes]) -> Int64Array:
         digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "little") + part for part in context)).digest()
         return self._sums.sum(f"{self._name}/{name}", vector, bound=bound, context=digest)

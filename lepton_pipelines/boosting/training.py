@@ -119,6 +119,7 @@ def boost(
     checkpoint_every: int = 1,
     smallest_bin: int | None = None,
     own: OwnFunctions | None = None,
+    pad_levels: bool = False,
     name: str = "boosting",
 ) -> Boosted:
     """Train a model on one party's rows and everybody else's.
@@ -129,8 +130,9 @@ def boost(
     on; found through `sums` if not given. callbacks: see `Callback` and `LearningRateSchedule`. warm_start: any XGBoost
     model file, continued by more trees. resume: goes on with a training that was interrupted, as if it had not been.
     checkpoint: given the progress after every `checkpoint_every` rounds. smallest_bin: rows of the total that a bin
-    holds at least; by default 20 where sums cross organisations, else 1. name: begins the name of every sum; each
-    training of a run has its own.
+    holds at least; by default 20 where sums cross organisations, else 1. pad_levels: every tree has as many sums, of
+    the same lengths, as the largest that its depth allows: who carries them sees nothing of it. name: begins the name
+    of every sum; each training of a run has its own.
     Raises UserError for parameters, rows or edges that cannot be trained with; SumAborted if another party stopped.
     """
     _check_callbacks(callbacks)
@@ -141,6 +143,7 @@ def boost(
         train,
         tuple(evaluation),
         own or OwnFunctions(),
+        pad_levels=pad_levels,
     )
     training.count_rows()
     if resume is not None:
@@ -179,8 +182,13 @@ class _Training:
         train: str,
         evaluation: tuple[str, ...],
         own: OwnFunctions,
+        *,
+        pad_levels: bool,
     ) -> None:
         self.parameters, self.rows, self.features = parameters, rows, features
+        self.pad_levels = pad_levels
+        if pad_levels and (parameters.grow_policy == "lossguide" or not parameters.max_depth):
+            raise UserError("pad_levels needs grow_policy depthwise and a max_depth: else a tree has no largest size.")
         self.train, self.evaluation, self.own = train, evaluation, own
         self.objective = objective_of(parameters, own.objective)
         self.trees: list[Tree] = []
@@ -306,7 +314,7 @@ class _Training:
 
     def _grow_tree(self, grower: Grower, scales: tuple[float, float], output: int, name: str) -> None:
         number, cells = len(self.trees), 2 * self.binning.cells
-        bound = self.row_count << BITS
+        bound, levels = self.row_count << BITS, self.parameters.max_depth
         start = StartTree(output, scales, self.parameters.subsample, self.parameters.seed, number)
         growth = grower.grow(scales=scales, tree_number=number, class_index=output)
         next(growth)
@@ -323,7 +331,10 @@ class _Training:
                 break
             level += 1
             step = GrowNodes(output, request.splits, request.count)
-            total = self._sum(step, f"{name}/{level}", bound=bound, context=request.splits.digest)
+            padded = _most_counted(level) * cells if self.pad_levels else 0
+            total = self._sum(step, f"{name}/{level}", bound=bound, context=request.splits.digest, padded=padded)
+        for unused in range(level + 1, levels if self.pad_levels else 0):
+            self.rows.sum_nothing(f"{name}/{unused}", _most_counted(unused) * cells, bound=bound)
         self.rows.run(FinishTree(grown.tree, grown.last, grown.places, self.evaluation))
         self.trees.append(grown.tree)
         self._note(grown.tree)
@@ -392,13 +403,18 @@ class _Training:
             )
         )
 
-    def _sum(self, step: Step, name: str, *, bound: int = 1 << 62, context: bytes = b"") -> Int64Array:
-        return self.rows.sum(step, name, bound=bound, context=(self._digest.digest(), context))
+    def _sum(self, step: Step, name: str, *, bound: int = 1 << 62, context: bytes = b"", padded: int = 0) -> Int64Array:
+        return self.rows.sum(step, name, bound=bound, context=(self._digest.digest(), context), padded=padded)
 
     def _note(self, tree: Tree) -> None:
         """Let the digest that all parties compare cover a tree."""
         for values in (tree.left, tree.feature, tree.threshold, tree.default_left):
             self._digest.update(values.tobytes())
+
+
+def _most_counted(level: int) -> int:
+    """How many nodes of a level are counted at most: the root, then the smaller child of every node above."""
+    return 1 << max(level - 1, 0)
 
 
 def _check_callbacks(callbacks: Sequence[object]) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lepton_pipelines.federation.manifest import Kind, Manifest, Member
 from lepton_pipelines.spec.errors import UserError
-from lepton_pipelines.spec.pipeline import Hub, Pipeline
+from lepton_pipelines.spec.hub import Hub
+from lepton_pipelines.spec.pipeline import Pipeline
 from lepton_pipelines.spec.training import Training
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def limited(pipeline: Pipeline) -> dict[str, int | str | bool]:
     """Return the parameters that policies limit. An algorithm that grows no trees has depth 1 and one bin."""
     training = pipeline.training
     depth, bins = (training.max_depth, training.max_bin) if isinstance(training, Training) else (1, 1)
-    return {"max_depth": depth, "rounds": training.rounds, "max_bin": bins}
+    limits: dict[str, int | str | bool] = {"max_depth": depth, "rounds": training.rounds, "max_bin": bins}
+    if isinstance(pipeline.federation, Hub) and pipeline.federation.pad_levels:
+        limits["pad_levels"] = True
+    return limits
 
 
 def differences(manifest: Manifest, pipeline: Pipeline, organisation: str, kind: Kind = "training") -> list[str]:

@@ -59,6 +59,7 @@ from lepton_pipelines.registry.champion import OpenRegistry, open_registry
 from lepton_pipelines.spec.algorithm import Trained
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
 from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.hub import Hub
 from lepton_pipelines.spec.organisation import Organisation
 from lepton_pipelines.spec.pipeline import KeySplit, Pipeline
 from lepton_pipelines.spec.training import Training
@@ -283,6 +284,7 @@ class OrganisationRun:
             warm_start=start,
             resume=resume,
             checkpoint=CheckpointKeeper(self).keep,
+            pad_levels=isinstance(self.pipeline.federation, Hub) and self.pipeline.federation.pad_levels,
         )
         best = boosted.best_iteration
         self.complete_model = boosted.model

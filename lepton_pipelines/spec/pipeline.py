@@ -14,39 +14,13 @@ from .derived import Derived
 from .errors import UserError
 from .fields import Column, Name, SpecModel, Text
 from .gates import Gates
+from .hub import Hub
 from .organisation import Organisation, read_organisation
 from .schedule import Schedule
 from .training import XGBOOST, AnyTraining
 from .yaml_file import Document, read_yaml, validate
 
 FEWEST_FOR_CONTRIBUTION = 4
-
-
-class Hub(SpecModel):
-    """The relay that the organisations dial."""
-
-    hub: Text = Field(
-        pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$", title="Hub", description="Its address, hub.example.org:7443."
-    )
-    grace_seconds: int = Field(
-        default=300,
-        ge=1,
-        le=7 * 86400,
-        title="Grace time",
-        description="Seconds that an organisation may be silent before the run is suspended; it can then be resumed.",
-    )
-    when_lost: Literal["suspend", "go_on"] = Field(
-        default="suspend",
-        title="When an organisation is lost",
-        description="After the grace time: suspend the run, or go on without it and let it rejoin, which shows the "
-        "others nearly its own sums (docs/security.md).",
-    )
-    minimum_members: int = Field(
-        default=3,
-        ge=2,
-        title="Minimum members",
-        description="With when_lost: go_on, the fewest organisations that go on; fewer suspend the run.",
-    )
 
 
 def _federation_kind(value: Any) -> str:
@@ -305,7 +279,8 @@ class Pipeline(SpecModel):
                     "organisations name files, which only federation: in-process reads. "
                     "With a hub list the names; every organisation keeps its own file",
                 )
-            self._check_when_lost()
+            if isinstance(self.federation, Hub):
+                self.federation.check(self.training, self.members, allow_two_parties=self.allow_two_parties)
             if self.comparison.alone or self.comparison.pooled:
                 raise PydanticCustomError(
                     "spec", "comparison needs federation: in-process: with a hub no one holds the others' rows"
@@ -331,30 +306,6 @@ class Pipeline(SpecModel):
         if getattr(self.training, "start", "anew") != "anew":
             raise PydanticCustomError(
                 "spec", "contribution.report needs training.start: anew: a champion has learned from everybody's rows"
-            )
-
-    def _check_when_lost(self) -> None:
-        told = self.federation
-        if not isinstance(told, Hub):
-            return
-        if told.when_lost == "suspend":
-            if told.minimum_members != Hub.model_fields["minimum_members"].default:
-                raise PydanticCustomError("spec", "federation.minimum_members needs when_lost: go_on")
-            return
-        if self.training.algorithm != XGBOOST:
-            raise PydanticCustomError(
-                "spec", "federation.when_lost: go_on is for trees; with another algorithm write when_lost: suspend"
-            )
-        if told.minimum_members < 3 and not self.allow_two_parties:
-            raise PydanticCustomError(
-                "spec", "federation.minimum_members below 3 lets two see each other's sums: write allow_two_parties"
-            )
-        if told.minimum_members >= len(self.members):
-            raise PydanticCustomError(
-                "spec",
-                "federation.minimum_members is {told}, with {all} organisations none could be lost. Write when_lost: "
-                "suspend, or a smaller number",
-                {"told": told.minimum_members, "all": len(self.members)},
             )
 
     @property

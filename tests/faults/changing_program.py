@@ -18,8 +18,8 @@ from lepton_pipelines.federation.changing import go_on, stage_of_now
 from lepton_pipelines.federation.grpc_member import RunSuspended
 from lepton_pipelines.federation.runs import connect, staged
 from lepton_pipelines.identity.organisation_home import OrganisationHome
+from lepton_pipelines.spec.hub import Hub
 from lepton_pipelines.spec.organisation import Policy
-from lepton_pipelines.spec.pipeline import Hub
 
 NAMES = ("coast", "harbour", "north", "valley")
 PARAMETERS = {"objective": "binary:logistic", "max_depth": 4, "eta": 0.3}

@@ -12,8 +12,8 @@ from lepton_pipelines.federation.home_rules import RunHistory
 from lepton_pipelines.federation.manifest import Member
 from lepton_pipelines.federation.runs import connect, decline, propose, staged
 from lepton_pipelines.federation.succession import following
+from lepton_pipelines.spec.hub import Hub
 from lepton_pipelines.spec.organisation import Policy
-from lepton_pipelines.spec.pipeline import Hub
 
 LEFT = ("harbour", "north")
 POLICY = Policy(minimum_members=2)

@@ -1,10 +1,12 @@
 """The shared spec: the example of the documentation is read as it stands, mistakes are named by line."""
 
 import pytest
+import yaml
 
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
 from lepton_pipelines.spec.errors import UserError
-from lepton_pipelines.spec.pipeline import Hub, Pipeline, TimeSplit, parse_pipeline, read_pipeline
+from lepton_pipelines.spec.hub import Hub
+from lepton_pipelines.spec.pipeline import Pipeline, TimeSplit, parse_pipeline, read_pipeline
 
 
 def test_the_documented_example_is_read_as_it_stands(folder):
@@ -136,6 +138,15 @@ def test_going_on_without_an_organisation_needs_enough_of_them(folder, told, pro
     path = folder.change("pipeline.yaml", ("in-process ", f"{{hub: 'hub:7443', {told}}} "))
     with pytest.raises(UserError, match=problem):
         read_pipeline(path)
+
+
+@pytest.mark.parametrize("told", ["max_depth: 0", "max_depth: 11", "max_depth: 4, grow_policy: lossguide"])
+def test_padding_needs_trees_that_have_a_largest_size(folder, told):
+    read = read_pipeline(folder.change("pipeline.yaml", ("in-process ", "{hub: 'hub:7443', pad_levels: true} ")))
+    changed = read.model_dump(mode="json", exclude_unset=True)
+    changed["training"] |= yaml.safe_load(f"{{{told}}}")
+    with pytest.raises(UserError, match="pad_levels needs grow_policy: depthwise and a max_depth of 1 to 10"):
+        parse_pipeline(changed)
 
 
 def test_stripping_a_linear_models_node_statistics_is_refused(folder):
