@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 
 import grpc
 
@@ -53,10 +54,13 @@ class FrameChannel:
         self._busy: set[ssl.SSLSocket] = set()
         self._closed = threading.Event()
 
-    def call(self, name: str, message: bytes, data: Bytes, timeout: float) -> tuple[bytes, bytearray]:
+    def call(
+        self, name: str, message: bytes, data: Bytes, timeout: float, meanwhile: Callable[[], None] | None = None
+    ) -> tuple[bytes, bytearray]:
         """Make a call; return the reply's message and vector.
 
-        timeout: seconds without a byte after which the connection counts as lost.
+        timeout: seconds without a byte after which the connection counts as lost. meanwhile: called when the request
+        is on its way.
         Raises Unreachable if there is no connection to be had, FrameError if the hub refuses or the connection breaks.
         """
         while True:
@@ -64,6 +68,8 @@ class FrameChannel:
             try:
                 connection.settimeout(timeout)
                 send_frame(connection, CALLS.index(name), message, data)
+                if meanwhile is not None:
+                    meanwhile()
                 code, reply, vector = receive_frame(connection)
             except OSError as error:
                 self._drop(connection)

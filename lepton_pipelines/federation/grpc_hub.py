@@ -16,8 +16,9 @@ from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import Slot, slot_of
 from lepton_pipelines.federation.frame_server import take_frames
 from lepton_pipelines.federation.frames import Bytes
-from lepton_pipelines.federation.hub import ABORTED, CONTINUED, FINISHED, Answer, HubRun, Output
+from lepton_pipelines.federation.hub import ABORTED, CONTINUED, FINISHED, HubRun
 from lepton_pipelines.federation.hub_log import HubLog
+from lepton_pipelines.federation.hub_outputs import Answer, Output
 from lepton_pipelines.federation.hub_stages import back_again, check_proposal, concerns, note_successor
 from lepton_pipelines.federation.manifest import PROTOCOLS, choose_protocol, read_manifest
 from lepton_pipelines.federation.run_figures import RunFigures, figures_of
@@ -64,7 +65,7 @@ class HubServer:
         self._members_read = -math.inf
         for run, encoded in self._log.runs():
             machine = HubRun(read_manifest(encoded), self._signer, now=clock())
-            machine.restore(self._log.records(run))
+            self._log.carry_out(machine.restore(self._log.records(run)))
             self._runs[run] = LiveRun(machine, self._log, clock)
         for live in self._runs.values():
             note_successor(self._runs, live)

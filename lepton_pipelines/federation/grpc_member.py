@@ -66,6 +66,7 @@ class HubSums:
         self._uploads: dict[int, tuple[int, dict[str, bytes]]] = {}
         self._stop: Stop | None = None
         self._finished = False
+        connection.ended = self._over
         self._closed = False
         self._aborts: list[Future[None]] = []
         self._workers = ThreadPoolExecutor(
@@ -112,19 +113,36 @@ class HubSums:
 
         Waits while as many sums are under way as the manifest allows. Raises SumAborted if the run has ended.
         """
-        limit = self.manifest.dimensions.in_flight
         with self._changed:
-            self._changed.wait_for(lambda: len(self._pending) < limit or self._over())
-            self._raise_if_stopped()
-            number, effects = self._machine.begin(name, vector, bound=bound, context=context)
-            pending = self._pending[number] = PendingHubSum(self, name)
-            self.traffic.sums += 1
+            pending, effects = self._begin(name, vector, bound, context)
             self._act(effects)
         return pending
 
     def sum(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> Int64Array:
-        """Return `start(...).result()`."""
-        return self.start(name, vector, bound=bound, context=context).result()
+        """Return `start(...).result()`, all of it done in the caller's thread where nothing disturbs the sum."""
+        began = time.perf_counter()
+        to_write: list[Write] = []
+        with self._changed:
+            pending, effects = self._begin(name, vector, bound, context)
+            request = self._act(effects, chain=True, to_write=to_write)
+        if request is None:
+            self._writer.write_now(to_write)
+        else:
+            # what is announced is compared by the others while the disk takes the commitment
+            self._carry(request, meanwhile=lambda: self._writer.write_now(to_write))
+        self.traffic.seconds += time.perf_counter() - began
+        return pending.result()
+
+    def _begin(
+        self, name: str, vector: Int64Array, bound: int, context: bytes
+    ) -> tuple["PendingHubSum", Sequence[Effect]]:
+        limit = self.manifest.dimensions.in_flight
+        self._changed.wait_for(lambda: len(self._pending) < limit or self._over())
+        self._raise_if_stopped()
+        number, effects = self._machine.begin(name, vector, bound=bound, context=context)
+        pending = self._pending[number] = PendingHubSum(self, name)
+        self.traffic.sums += 1
+        return pending, effects
 
     @property
     def ended(self) -> bool:
@@ -206,13 +224,21 @@ class HubSums:
         if self._stop is not None:
             raise (RunSuspended if self._stop.suspended else SumAborted)(self._stop.reason)
 
-    def _act(self, effects: Sequence[Effect], *, chain: bool = False) -> Join | Say | None:
-        """Carry effects out, with the lock held. With `chain`, return the last request for the caller to make."""
+    def _act(
+        self, effects: Sequence[Effect], *, chain: bool = False, to_write: list[Write] | None = None
+    ) -> Join | Say | None:
+        """Carry effects out, with the lock held.
+
+        With `chain`, return the last request for the caller to make; with `to_write`, leave to the caller what the disk
+        must take.
+        """
         requests: list[Join | Say] = []
         for effect in effects:
             match effect:
                 case Join() | Say():
                     requests.append(effect)
+                case Write() if to_write is not None:
+                    to_write.append(effect)
                 case Write():
                     self._writer.write(effect)
                 case Deliver():
@@ -236,11 +262,15 @@ class HubSums:
         self._changed.notify_all()
         return last
 
-    def _carry(self, request: Join | Say | None) -> None:
-        """Make a request, take the answer to the machine, and go on with what it wants next."""
+    def _carry(self, request: Join | Say | None, meanwhile: Callable[[], None] | None = None) -> None:
+        """Make a request, take the answer to the machine, and go on with what it wants next.
+
+        meanwhile: work to be done once the first request is on its way.
+        """
         while request is not None:
             try:
-                reply = self._connection.ask(request)
+                reply = self._connection.ask(request, meanwhile)
+                meanwhile = None
             except Closed:
                 return
             except ConnectionLost as error:

@@ -6,13 +6,13 @@ comes, refuses a second, different one for the same step and keeps both as evide
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
 
 from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import HUB, Author, Slot, slot_of
+from lepton_pipelines.federation.hub_outputs import Answer, Drop, Keep, Output
 from lepton_pipelines.federation.manifest import Manifest
 from lepton_pipelines.federation.secure_sum import add_up, pack, packed_layout, unpack
 from lepton_pipelines.federation.wire import federation_pb2 as wire
@@ -31,55 +31,24 @@ _OF_A_SUM = (wire.KIND_ANNOUNCE, wire.KIND_UPLOAD, wire.KIND_TRANSCRIPT, wire.KI
 _LARGEST_BODY = {wire.KIND_MANIFEST: 64, wire.KIND_KEYS: 2048, wire.KIND_ABORT: 8192, wire.KIND_ANNOUNCE: 16384}
 _BODY_PER_MEMBER = 1400  # an ML-KEM-768 ciphertext, a wrapped key, two names
 
+LOGGED = 1 << 16  # bytes of all vectors of a sum up to which they go into the log
+
 INVITING, RUNNING, SUSPENDED, ABORTED, FINISHED = "inviting", "running", "suspended", "aborted", "finished"
 CONTINUED = "continued"  # with other members, as another run
 _OVER = (ABORTED, FINISHED, CONTINUED)
-
-
-@dataclass(frozen=True)
-class Keep:
-    """To the hub's log: a statement, or the state that the run is in."""
-
-    run: str
-    envelope: wire.Envelope | None = None
-    state: str = ""
-    epoch: int = 0
-    incarnations: Mapping[str, bytes] = field(default_factory=dict)
-    reason: str = ""
-    lost: tuple[str, ...] = ()
-    evidence: bool = False
-    data: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True)
-class Drop:
-    """To the hub's log: statements of finished sums below this number are no longer needed to resume."""
-
-    run: str
-    below: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """To one member, whose `Say` (in this slot) or `Join` (None) waits."""
-
-    member: str
-    asked: Slot | None
-    reply: Reply
-
-
-Output = Keep | Drop | Answer
 
 
 class HubRun:
     """One run at the hub.
 
     signer: the hub's own key, for aborts that it has to declare. now: seconds of a clock that only goes forward.
+    logged: bytes of all vectors of a sum up to which the log keeps them.
     Handlers return outputs for the driver: what to log (before it answers), whom to answer.
     """
 
-    def __init__(self, manifest: Manifest, signer: Signer, *, now: float) -> None:
+    def __init__(self, manifest: Manifest, signer: Signer, *, now: float, logged: int = LOGGED) -> None:
         self.manifest = manifest
+        self._logged = logged
         self.state = INVITING
         self.epoch = 1
         self.reason = ""
@@ -101,10 +70,11 @@ class HubRun:
 
     # ---- restart ----
 
-    def restore(self, kept: Iterable[Keep]) -> None:
+    def restore(self, kept: Iterable[Keep]) -> list[Keep]:
         """Take up what the log holds, in its order.
 
-        Masked vectors are in it where they are small; members send the others again.
+        Masked vectors are in it where they are small. Of the others, members send again those that the hub adds up;
+        where members add up themselves, one that has done so cannot: a new epoch repeats the sum.
         """
         vectors: dict[Slot, dict[str, bytes]] = {}
         for record in kept:
@@ -127,6 +97,18 @@ class HubRun:
             if slot.epoch == self.epoch and slot in self._slots and self.state not in _OVER:
                 self._data[slot.number] = dict(data)
                 self._complete(slot)
+        if self.state in _OVER or not any(self._is_lost(slot) for slot in self._slots):
+            return []
+        self._open_epoch(self.epoch + 1)
+        return [self._keep_state()]
+
+    def _is_lost(self, slot: Slot) -> bool:
+        """Whether these vectors were shown to members, who let go of them, and are not in the log."""
+        if slot.kind != wire.KIND_UPLOAD or slot.number in self._answers or not self._is_complete(slot):
+            return False
+        upload = wire.Upload.FromString(next(iter(self._slots[slot].values())).body)
+        whole = self.manifest.dimensions.travels_whole(len(self.manifest.names), upload.size)
+        return slot.epoch == self.epoch and slot.number >= self._everyone_holds() and whole
 
     # ---- what members say ----
 
@@ -190,14 +172,12 @@ class HubRun:
         if problem:
             return self._refuse(member, slot, problem)
         outputs: list[Output] = []
+        if slot.kind == wire.KIND_UPLOAD and slot.number not in self._answers and not again:
+            self._data.setdefault(slot.number, {})[member] = request.data
         if mine is None:
             self._slots.setdefault(slot, {})[member] = envelope
             self._note_done(envelope)
-            small = self.manifest.dimensions.travels_whole(len(self.manifest.names), len(request.data))
-            outputs.append(Keep(self.manifest.run, envelope, data=bytes(request.data) if small else b""))
-            outputs += self._drop_finished()
-        if slot.kind == wire.KIND_UPLOAD and slot.number not in self._answers and not again:
-            self._data.setdefault(slot.number, {})[member] = request.data
+            outputs += self._kept(slot, envelope)
         self.bytes += len(envelope.body) + len(request.data)
         self._waiting[member, slot] = None
         outputs += self._complete(slot)
@@ -306,6 +286,29 @@ class HubRun:
         self.reason = ", ".join(self.lost)
         return [self._keep_state(), *self._answer_waiting()]
 
+    def _kept(self, slot: Slot, envelope: wire.Envelope) -> list[Output]:
+        """What the log takes with a statement.
+
+        Those of a sum go in together when the last one is there: before that nobody is shown them, and who waits for
+        the others says his again.
+        """
+        if slot.kind not in _OF_A_SUM:
+            return [Keep(self.manifest.run, envelope)]
+        if not self._is_complete(slot):
+            return []
+        data = self._data.get(slot.number, {}) if slot.kind == wire.KIND_UPLOAD else {}
+        whole = self.manifest.dimensions.travels_whole(len(data), max(map(len, data.values()), default=0))
+        small = whole and sum(map(len, data.values())) <= self._logged
+        kept: list[Output] = [
+            Keep(self.manifest.run, said, data=bytes(data.get(name, b"")) if small else b"")
+            for name, said in self._slots[slot].items()
+        ]
+        return kept + (self._drop_finished() if slot.kind == wire.KIND_ANNOUNCE else [])
+
+    def _everyone_holds(self) -> int:
+        """Number of the first sum whose total somebody does not hold."""
+        return min((self._done.get(name, 0) for name in self.manifest.names), default=0)
+
     def _unfit(self, slot: Slot, envelope: wire.Envelope, request: Say) -> str:
         """Say why a statement cannot be taken; empty if it can."""
         data = request.data
@@ -322,7 +325,7 @@ class HubRun:
             if not self._is_complete(Slot(self.epoch, before, number)):
                 return f"{slot.step} {slot.number} before everyone's {wire.Kind.Name(before)[5:].lower()}"
         if slot.kind in _OF_A_SUM:
-            done = min((self._done.get(name, 0) for name in names), default=0)
+            done = self._everyone_holds()
             if not done <= slot.number < min(dimensions.sums, done + 4 * dimensions.in_flight):
                 return f"sum {slot.number} is out of turn: everyone holds the totals up to {done}"
         try:
@@ -426,7 +429,7 @@ class HubRun:
         return member in uploads and member not in self._data.get(slot.number, {})
 
     def _drop_finished(self) -> list[Output]:
-        below = min((self._done.get(name, 0) for name in self.manifest.names), default=0)
+        below = self._everyone_holds()
         old = [
             slot for slot in self._slots if slot.kind in _OF_A_SUM and (slot.number < below or slot.epoch < self.epoch)
         ]

@@ -60,8 +60,7 @@ class HubConnection:
         self.address = address or credentials.address
         self.patience = patience
         self.last_answer = time.monotonic()
-        self.bytes_sent = 0
-        self.bytes_received = 0
+        self.ended: Callable[[], bool] = lambda: False  # whether nobody waits for answers to `ask` any more
         self._closed = threading.Event()
         ssl = grpc.ssl_channel_credentials(credentials.authority, credentials.tls_key, credentials.certificate)
         self._channel = grpc.secure_channel(self.address, ssl, options=_OPTIONS)
@@ -160,9 +159,10 @@ class HubConnection:
         document: bytes = self.call("DocumentGet", wire.DocumentGetRequest(digest=digest)).document
         return document
 
-    def ask(self, request: Join | Say) -> Reply:
+    def ask(self, request: Join | Say, meanwhile: Callable[[], None] | None = None) -> Reply:
         """Say something and wait for the hub's answer, however often it takes.
 
+        meanwhile: work for the time in which the hub waits for the others; it is done once, before this returns.
         Raises ConnectionLost if the hub is gone for too long or refuses the connection, Closed if this side closed.
         """
         if isinstance(request, Join):
@@ -172,14 +172,17 @@ class HubConnection:
             return self._reply(request, lambda: (self.call("Join", message, timeout=40.0), b""))
         envelope = request.envelope
         inline = request.data if len(request.data) <= INLINE else b""
+        work = _Once(meanwhile)
 
         def attempt() -> Any:
+            if self.ended():
+                raise Closed
             if len(request.data) > INLINE:
                 refused = self._put_chunks(envelope, request.data)
                 if refused is not None:
                     return refused, b""
             exchange = wire.ExchangeRequest(envelope=envelope, wait_milliseconds=_WAIT_MILLISECONDS)
-            return self.carry("Exchange", exchange, inline, timeout=_WAIT_MILLISECONDS / 1000 + 15)
+            return self.carry("Exchange", exchange, inline, timeout=_WAIT_MILLISECONDS / 1000 + 15, meanwhile=work)
 
         return self._reply(request, attempt)
 
@@ -198,9 +201,18 @@ class HubConnection:
         """
         return self._until_answered(lambda: getattr(self._calls, name)(request, timeout=timeout))
 
-    def carry(self, name: str, request: Any, data: Bytes = b"", *, timeout: float = 15.0) -> tuple[Any, Bytes]:
+    def carry(
+        self,
+        name: str,
+        request: Any,
+        data: Bytes = b"",
+        *,
+        timeout: float = 15.0,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> tuple[Any, Bytes]:
         """Make a call that goes with a vector: by frames where the hub takes them, else by gRPC.
 
+        meanwhile: called at every attempt, with frames when the request is on its way.
         Returns the reply and its vector. Raises as `call` does.
         """
 
@@ -208,7 +220,7 @@ class HubConnection:
             frames = self._frames_channel()
             if frames is not None:
                 try:
-                    reply, vector = frames.call(name, request.SerializeToString(), data, timeout)
+                    reply, vector = frames.call(name, request.SerializeToString(), data, timeout, meanwhile)
                 except Unreachable as error:
                     self._do_without(frames, str(error))
                 except FrameError as error:
@@ -221,6 +233,8 @@ class HubConnection:
             whole.CopyFrom(request)
             if data:
                 whole.data = bytes(data)
+            if meanwhile is not None:
+                meanwhile()
             reply = getattr(self._calls, name)(whole, timeout=timeout)
             return reply, reply.answer if name == "Exchange" else getattr(reply, "data", b"")
 
@@ -349,3 +363,15 @@ class HubConnection:
                 return None
             data += piece
         return data
+
+
+class _Once:
+    """Work that is done at the first call only."""
+
+    def __init__(self, work: Callable[[], None] | None) -> None:
+        self._work = work
+
+    def __call__(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work()

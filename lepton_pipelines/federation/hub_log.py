@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from lepton_pipelines.federation.hub import Drop, Keep
+from lepton_pipelines.federation.hub_outputs import Drop, Keep
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.identity.private_files import make_private_folder
 

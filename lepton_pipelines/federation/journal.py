@@ -9,6 +9,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS totals (number INTEGER PRIMARY KEY, total BLOB NOT NU
 """
 SMALL_TOTAL = 1 << 16  # bytes up to which a total stands in the database
 _IDLE_SECONDS = 0.02  # after which small totals do not wait for a commitment any longer
+_LATER = Write(0, EpochOpened(0))  # tells the writer's thread that small totals wait
 _CHECKSUM = b"lepton/total/1 is no secret: 32 B"[:32]
 
 
@@ -66,7 +68,8 @@ class RunJournal:
         self._held = {int(file.stem) for file in self._totals.glob("*.total")}
         self._held |= {int(number) for (number,) in self._database.execute("SELECT number FROM totals")}
         self._done = int(dropped)
-        self._advance()
+        while self._done in self._held:
+            self._done += 1
 
     @property
     def epoch(self) -> int:
@@ -116,17 +119,16 @@ class RunJournal:
                     else:
                         self._database.execute("INSERT INTO commitments VALUES (?, ?, ?, ?, ?, ?, ?)", _row(record))
                 self._database.execute("COMMIT")
+                for record in records:
+                    if isinstance(record, EpochOpened):
+                        self._epoch = max(self._epoch, record.epoch)
+                    elif isinstance(record, TotalHeld):
+                        self._hold(record.number)
+                    else:
+                        self._commitments[record.name] = record
+                        self._next = max(self._next, record.number + 1)
         except sqlite3.Error as error:
             raise JournalFailedError(f"the run's journal in {self.folder} cannot be written: {error}") from error
-        for record in records:
-            if isinstance(record, EpochOpened):
-                self._epoch = max(self._epoch, record.epoch)
-            elif isinstance(record, TotalHeld):
-                self._held.add(record.number)
-            else:
-                self._commitments[record.name] = record
-                self._next = max(self._next, record.number + 1)
-        self._advance()
 
     def write_total(self, record: TotalHeld) -> None:
         """Make a total durable. Raises JournalFailedError."""
@@ -143,8 +145,8 @@ class RunJournal:
             beside.replace(path)
         except OSError as error:
             raise JournalFailedError(f"the total of sum {record.number} cannot be kept at {path}: {error}") from error
-        self._held.add(record.number)
-        self._advance()
+        with self._lock:
+            self._hold(record.number)
 
     def drop_totals(self, below: int) -> None:
         """Let go of totals of which every member's checkpoint knows."""
@@ -160,7 +162,8 @@ class RunJournal:
         """Close the database."""
         self._database.close()
 
-    def _advance(self) -> None:
+    def _hold(self, number: int) -> None:
+        self._held.add(number)
         while self._done in self._held:
             self._done += 1
 
@@ -169,7 +172,7 @@ class RunJournal:
 
 
 class JournalWriter:
-    """Carries out `Write` effects in the background: commitments at once and together, totals when there is time.
+    """Carries out `Write` effects: commitments at once and together, totals when there is time.
 
     Small totals go with the next commitment, or after a moment in which there was none.
 
@@ -180,6 +183,10 @@ class JournalWriter:
         self._journal = journal
         self._written = written
         self._failed = failed
+        self._lock = threading.Lock()
+        self._lazy: list[Write] = []
+        self._lazy_since = 0.0
+        self._awaited = False  # whether the thread below knows that there are small totals
         self._small: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._totals: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._threads = [
@@ -192,8 +199,24 @@ class JournalWriter:
     def write(self, effect: Write) -> None:
         """Queue a record."""
         record = effect.record
-        long = isinstance(record, TotalHeld) and record.total.nbytes > SMALL_TOTAL
-        (self._totals if long else self._small).put(effect)
+        if not isinstance(record, TotalHeld):
+            self._small.put(effect)
+        elif record.total.nbytes > SMALL_TOTAL:
+            self._totals.put(effect)
+        else:
+            with self._lock:
+                if not self._lazy:
+                    self._lazy_since = time.monotonic()
+                self._lazy.append(effect)
+                known, self._awaited = self._awaited, True
+            if not known:
+                self._small.put(_LATER)
+
+    def write_now(self, effects: Sequence[Write]) -> None:
+        """Make records durable before this returns, and with them the small totals that wait."""
+        with self._lock:
+            everything, self._lazy = [*self._lazy, *effects], []
+        self._try_small(everything)
 
     def close(self) -> None:
         """Write what is queued, and end."""
@@ -204,24 +227,30 @@ class JournalWriter:
                 thread.join()
 
     def _write_small(self) -> None:
-        lazy: list[Write] = []
-        ended = False
-        while not ended or lazy:
-            effects: list[Write] = []
+        effects: list[Write] = []
+        while True:
+            pause = self._pause() if not effects else 0.0
             try:
-                while not (effects and self._small.empty()):
-                    effect = self._small.get(timeout=_IDLE_SECONDS) if lazy and not ended else self._small.get()
-                    if effect is None:
-                        ended = True
-                        break
-                    (lazy if isinstance(effect.record, TotalHeld) else effects).append(effect)
-            except queue.Empty:  # nothing else to write: the totals need not wait any longer
-                pass
-            effects, lazy = [*lazy, *effects], []
-            if effects and not self._try(
-                partial(self._journal.write_small, [effect.record for effect in effects]), effects
-            ):
+                effect = self._small.get(timeout=pause) if pause is None or pause > 0 else self._small.get_nowait()
+            except queue.Empty:
+                self.write_now(effects)
+                effects = []
+                continue
+            if effect is None:
+                self.write_now(effects)
                 return
+            if effect is not _LATER:
+                effects.append(effect)
+
+    def _pause(self) -> float | None:
+        """Seconds after which small totals do not wait any longer; None if there are none."""
+        with self._lock:
+            if not self._lazy:
+                if self._awaited and time.monotonic() - self._lazy_since < _IDLE_SECONDS:
+                    return _IDLE_SECONDS  # sums follow each other: their totals go with the commitments
+                self._awaited = False
+                return None
+            return max(self._lazy_since + _IDLE_SECONDS - time.monotonic(), 0.0)
 
     def _write_totals(self) -> None:
         while (effect := self._totals.get()) is not None:
@@ -229,6 +258,10 @@ class JournalWriter:
             assert isinstance(record, TotalHeld)  # noqa: S101 - `write` has sorted them
             if not self._try(partial(self._journal.write_total, record), [effect]):
                 return
+
+    def _try_small(self, effects: Sequence[Write]) -> None:
+        if effects:
+            self._try(partial(self._journal.write_small, [effect.record for effect in effects]), effects)
 
     def _try(self, work: Callable[[], None], effects: Sequence[Write]) -> bool:
         try:

@@ -46,7 +46,7 @@ class Dimensions(_Strict):
     whole: int = Field(
         default=WHOLE,
         ge=0,
-        le=1 << 18,
+        le=1 << 22,
         description="bytes of all members' vectors together up to which everyone is shown all of them",
     )
 

@@ -80,7 +80,7 @@ class Member:
         self._writing: dict[int, Commitment | EpochOpened | TotalHeld] = {}
         self._joined = False
         self._outcome: bytes | None = None
-        self._open_slots: set[Slot] = set()
+        self._open_slots: dict[Slot, wire.Envelope] = {}  # what was said and is not answered
         self.ended_without_us = False
 
     # ---- what the caller does ----
@@ -228,8 +228,8 @@ class Member:
             keys=self.manifest.keys,
             verify=self._verify,
             each=reply.slot.kind == wire.KIND_UPLOAD and self._travels_whole(self._sums.get(reply.slot.number)),
+            own=self._open_slots.pop(reply.slot, None),
         )
-        self._open_slots.discard(reply.slot)
         return self._step(reply, said)
 
     def _step(self, reply: Reply, said: dict[str, wire.Envelope]) -> list[Effect]:
@@ -460,8 +460,8 @@ class Member:
         return [self.stopped]
 
     def _say(self, slot: Slot, body: bytes, data: bytes | bytearray = b"") -> Say:
-        self._open_slots.add(slot)
-        return Say(self._author.state(slot, body), data)
+        envelope = self._open_slots[slot] = self._author.state(slot, body)
+        return Say(envelope, data)
 
     def _token(self, record: Commitment | EpochOpened | TotalHeld) -> int:
         token = next(self._tokens)

@@ -29,7 +29,7 @@ Cells = NDArray[Any]
 
 FIELD = (1 << 130) - 5
 CHALLENGE_BYTES = 16
-WHOLE = 1 << 16  # bytes of all vectors together up to which members are shown each and add them up themselves
+WHOLE = 1 << 20  # bytes of all vectors together up to which members are shown each and add them up themselves
 _CLAMP = 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF  # RFC 8439 §2.5: the bits of a point that Poly1305 uses
 _CHUNK = 1 << 18  # bytes of keystream at a time: stays in the second-level cache
 _ZEROS = bytes(_CHUNK)
@@ -146,7 +146,7 @@ def unmask(
     highest = members * ((1 << layout.bits) - 1)
     cells = np.empty_like(total)
     signed_type = layout.dtype.str.replace("u", "i")
-    unused = 8 * layout.dtype.itemsize - layout.bits  # shifted out at the top, the sign comes back down
+    modulus_mask, sign = (layout.dtype.type(n) for n in ((1 << layout.bits) - 1, 1 << layout.bits - 1))
     itemsize = layout.dtype.itemsize
     per_chunk = _CHUNK // itemsize
     buffer = bytearray(min(_CHUNK, layout.cells * itemsize) + 15)
@@ -158,9 +158,9 @@ def unmask(
             raise SecureSumError("the hub's answer holds a cell that no sum of the members' cells can reach")
         stream.update_into(memoryview(_ZEROS)[: part.nbytes], buffer)
         np.subtract(total[begin:end], np.frombuffer(buffer, layout.dtype, len(part)), out=part)
-        np.left_shift(part, layout.dtype.type(unused), out=part)
-        signed_part = part.view(signed_type)
-        np.right_shift(signed_part, signed_part.dtype.type(unused), out=signed_part)
+        np.bitwise_and(part, modulus_mask, out=part)
+        np.bitwise_xor(part, sign, out=part)  # these two carry the sign up; shifts would take five times as long
+        np.subtract(part, sign, out=part)
     signed = cells[: layout.cells].view(signed_type)
     values = layout.values * layout.limbs
     if signed[values:].any():

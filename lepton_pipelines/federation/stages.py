@@ -134,17 +134,23 @@ class StagedSums:
 
     def start(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> FinishedSum | PendingHubSum:
         """Begin a sum, or find its total among those of earlier stages. See `lepton_pipelines.sums.Sums.start`."""
-        try:
-            place = self._replay.next()
-        except ValueError as error:
-            raise self._aborted(f"run {self.manifest.root} cannot be gone on with: {error}. Start a new run") from error
+        place = self._next_place()
         if place is None:
             return self.live.start(name, vector, bound=bound, context=context)
         return FinishedSum(self._earlier_total(place, name, vector, bound, context))
 
     def sum(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> Int64Array:
         """Return `start(...).result()`."""
-        return self.start(name, vector, bound=bound, context=context).result()
+        place = self._next_place()
+        if place is None:
+            return self.live.sum(name, vector, bound=bound, context=context)
+        return self._earlier_total(place, name, vector, bound, context)
+
+    def _next_place(self) -> tuple[int, int] | None:
+        try:
+            return self._replay.next()
+        except ValueError as error:
+            raise self._aborted(f"run {self.manifest.root} cannot be gone on with: {error}. Start a new run") from error
 
     def finish(self, outcome: bytes) -> None:
         """End the run together. outcome: digest of the model; SumAborted if a member's is another."""

@@ -65,8 +65,11 @@ class CountedSums:
         return pending
 
     def sum(self, name: str, vector: Int64Array, *, bound: int, context: bytes = b"") -> Int64Array:
-        """Return `start(...).result()`."""
-        return self.start(name, vector, bound=bound, context=context).result()
+        """Make a sum and count it."""
+        before = replace(self.traffic)
+        total = self._sums.sum(name, vector, bound=bound, context=context)
+        self._count(name, before)
+        return total
 
     def by_purpose(self) -> list[Wire]:
         """Return what was exchanged, by purpose, in the order of first use."""

@@ -93,6 +93,7 @@ def watch(sums: Any, options: Any) -> None:
         return pending
 
     sums.start = watched
+    sums.sum = lambda *arguments, **settings: watched(*arguments, **settings).result()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from simulator import BOUND, GRACE, RETRY, Disk, Signature, command, masks_watch
 
 from lepton_pipelines.federation.effects import Deliver, Finished, Join, Say, Stop, TotalHeld, Write
 from lepton_pipelines.federation.envelope import Slot, slot_of
-from lepton_pipelines.federation.hub import ABORTED, CONTINUED, FINISHED, RUNNING, SUSPENDED, Answer, HubRun, Keep
+from lepton_pipelines.federation.hub import ABORTED, CONTINUED, FINISHED, RUNNING, SUSPENDED, HubRun
+from lepton_pipelines.federation.hub_outputs import Answer, Keep
 from lepton_pipelines.federation.manifest import Dimensions, Manifest
 from lepton_pipelines.federation.manifest import Member as Party
 from lepton_pipelines.federation.member import Member
@@ -87,7 +88,8 @@ class Simulation:
             expires_seconds=6000,
         )
         self.manifests = {"r": self.root}
-        self.hubs = {"r": HubRun(self.root, self.signer, now=0.0)}
+        self.logged = 0 if seed % 4 == 0 else 1 << 16
+        self.hubs = {"r": HubRun(self.root, self.signer, now=0.0, logged=self.logged)}
         self.logs: dict[str, list[Keep]] = {"r": []}
         self.hub_is_up = True
         self.processes = {name: Process(self, name) for name in NAMES}
@@ -129,8 +131,8 @@ class Simulation:
 
     def boot_hub(self) -> None:
         for run, manifest in self.manifests.items():
-            self.hubs[run] = HubRun(manifest, self.signer, now=self.now)
-            self.hubs[run].restore(self.logs[run])
+            self.hubs[run] = HubRun(manifest, self.signer, now=self.now, logged=self.logged)
+            self.outputs(run, self.hubs[run].restore(list(self.logs[run])))
         self.hub_is_up = True
 
     def propose(self, manifest: Manifest) -> bool:
@@ -144,7 +146,7 @@ class Simulation:
             return False
         self.say("hub", f"invites {', '.join(manifest.names)} to {manifest.run}")
         self.manifests[manifest.run], self.logs[manifest.run] = manifest, []
-        self.hubs[manifest.run] = HubRun(manifest, self.signer, now=self.now)
+        self.hubs[manifest.run] = HubRun(manifest, self.signer, now=self.now, logged=self.logged)
         return True
 
     def arrive(self, run: str, name: str, request: Join | Say) -> None:

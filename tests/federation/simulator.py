@@ -37,7 +37,8 @@ from lepton_pipelines.federation.effects import (
     Write,
 )
 from lepton_pipelines.federation.envelope import Slot, slot_of
-from lepton_pipelines.federation.hub import Answer, Drop, HubRun, Keep
+from lepton_pipelines.federation.hub import HubRun
+from lepton_pipelines.federation.hub_outputs import Answer, Drop, Keep
 from lepton_pipelines.federation.manifest import Dimensions, Manifest
 from lepton_pipelines.federation.manifest import Member as Party
 from lepton_pipelines.federation.member import Member
@@ -191,7 +192,8 @@ class Simulation:
             expires_seconds=3600,
         )
         self.log: list[Keep] = []
-        self.hub: HubRun | None = HubRun(self.manifest, hub, now=0.0)
+        self.logged = 0 if seed % 4 == 0 else 1 << 16
+        self.hub: HubRun | None = HubRun(self.manifest, hub, now=0.0, logged=self.logged)
         self.hub_signer = hub
         self.processes = {name: Process(self, name) for name in members}
         self.old_statements: list[wire.Envelope] = []
@@ -241,8 +243,8 @@ class Simulation:
         self.at(pause, self.boot_hub)
 
     def boot_hub(self) -> None:
-        self.hub = HubRun(self.manifest, self.hub_signer, now=self.now)
-        self.hub.restore(self.log)
+        self.hub = HubRun(self.manifest, self.hub_signer, now=self.now, logged=self.logged)
+        self.outputs(self.hub.restore(list(self.log)))
         self.say("hub", f"is back in epoch {self.hub.epoch}")
 
     def latency(self, name: str) -> float:

@@ -31,10 +31,10 @@ from lepton_pipelines.sums import BoundExceeded
 ROOT = Path(__file__).parents[2]
 
 NAMES = ("harbour", "north", "valley")
-WHOLE, ADDED_UP = 2, 1  # seeds: the simulator lets sums of even ones travel whole
+WHOLE, NOT_LOGGED, ADDED_UP = 2, 4, 1  # seeds: the simulator lets sums of even ones travel whole
 
 
-@pytest.fixture(params=[WHOLE, ADDED_UP], ids=["shown whole", "added up by the hub"])
+@pytest.fixture(params=[WHOLE, NOT_LOGGED, ADDED_UP], ids=["shown whole", "not logged", "added up by the hub"])
 def run(request, simulator):
     """Run one schedule that has these faults and no others; returns the simulation and how each member ended."""
 

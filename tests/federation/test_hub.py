@@ -6,7 +6,8 @@ import pytest
 
 from lepton_pipelines.federation.effects import Join, Say
 from lepton_pipelines.federation.envelope import Author, Slot, Untrusted, check_all
-from lepton_pipelines.federation.hub import Answer, HubRun, Keep
+from lepton_pipelines.federation.hub import HubRun
+from lepton_pipelines.federation.hub_outputs import Answer, Keep
 from lepton_pipelines.federation.manifest import Dimensions, Manifest, Member
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.identity.signing import SigningKey
