@@ -122,6 +122,8 @@ def status(
     import datetime as dt
     import json
 
+    from lepton_pipelines.cli.run_listing import show_runs, standing
+
     told = _status(home)
     if as_json:
         typer.echo(json.dumps(told))
@@ -133,13 +135,17 @@ def status(
         state = f"shut out: {member['shut_out']}" if member["shut_out"] else f"certificate for {left} more days"
         typer.echo(f"  {member['organisation']:<20} {state}")
     for run in told["runs"]:
-        where = run["state"] if run["key_epoch"] is None else f"{run['state']}, key epoch {run['key_epoch']}"
-        typer.echo(f"  run {run['run']}: {where}; {', '.join(run['members'])}")
+        stands = standing(
+            run["state"], reason=run["reason"] or "", lost=run["lost"], successor=run["continued_as"] or ""
+        )
+        epoch = "" if run["key_epoch"] is None else f", key epoch {run['key_epoch']}"
+        run["line"] = f"{stands}{epoch}; {run['pipeline']}: {', '.join(run['members'])}"
+    show_runs(told["runs"])
 
 
 def _status(home: Path) -> dict[str, Any]:
     """Return what `status` shows: times in ISO 8601, UTC."""
-    from lepton_pipelines.federation.hub import CONTINUED
+    from lepton_pipelines.federation.hub import ABORTED, CONTINUED
     from lepton_pipelines.federation.hub_log import HubLog
     from lepton_pipelines.federation.manifest import read_manifest
     from lepton_pipelines.identity.hub_home import HubHome
@@ -152,10 +158,21 @@ def _status(home: Path) -> dict[str, Any]:
     log, runs = HubLog(home), []
     for run, encoded in log.runs():
         states = [record for record in log.records(run) if record.envelope is None]
-        state, epoch = (states[-1].state, states[-1].epoch) if states else ("inviting", None)
-        if state == CONTINUED:
-            state = f"{state} as run {states[-1].reason}"
-        runs.append({"run": run, "state": state, "key_epoch": epoch, "members": list(read_manifest(encoded).names)})
+        last = states[-1] if states else None
+        manifest, reason = read_manifest(encoded), last.reason if last else ""
+        state = last.state if last else "inviting"
+        runs.append(
+            {
+                "run": run,
+                "pipeline": manifest.pipeline,
+                "state": state,
+                "key_epoch": last.epoch if last else None,
+                "members": list(manifest.names),
+                "reason": (reason if state == ABORTED else "") or None,
+                "lost": list(last.lost) if last else [],
+                "continued_as": reason if state == CONTINUED else None,
+            }
+        )
     log.close()
     told = {"fingerprint": hub.fingerprint, "members": members, "runs": runs}
     hub.close()

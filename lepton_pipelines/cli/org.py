@@ -223,14 +223,19 @@ def status(home: Home = HOME, as_json: AsJson = False) -> None:
     import datetime as dt
     import json
 
+    from lepton_pipelines.cli.run_listing import going_on, show_runs, standing
+
     told = _status(home)
     if as_json:
         typer.echo(json.dumps(told))
         return
     left = (dt.datetime.fromisoformat(told["certificate_until"]) - dt.datetime.now(dt.UTC)).days
     typer.echo(f"{told['organisation']} at {told['hub']}, certificate for {left} more days")
+    under_way = ("inviting", "running")
     for one in told["runs"]:
-        typer.echo(f"  run {one['run']}: {_where(one)}")
+        stands = standing(one["status"], reason=one["reason"], lost=one["lost"], successor=one["continued_as"] or "")
+        one.update(state=one["status"], line=going_on(one) if one["status"] in under_way else stands)
+    show_runs(told["runs"])
     for one in told["refused"]:
         at = dt.datetime.fromisoformat(one["at"]).astimezone()
         typer.echo(f"  {at:%Y-%m-%d %H:%M} refused {one['run']}: {one['reason']}")
@@ -267,7 +272,8 @@ def _status(home: Path) -> dict[str, Any]:
 
 
 def _run(one: "wire.RunStatus") -> dict[str, Any]:
-    late = {name: round(one.seconds_since_seen.get(name, 0.0)) for name in one.missing}
+    seen = {name: one.seconds_since_seen.get(name) for name in one.missing}
+    late = {name: None if seconds is None else round(seconds) for name, seconds in seen.items()}
     return {
         "run": one.run,
         "status": one.status,
@@ -276,12 +282,7 @@ def _run(one: "wire.RunStatus") -> dict[str, Any]:
         "step": one.step,
         "bytes": one.bytes,
         "seconds_since_seen_of_missing": late,
+        "seconds_left": round(one.seconds_left),
+        "lost": list(one.lost),
+        "continued_as": one.successor or None,
     }
-
-
-def _where(one: dict[str, Any]) -> str:
-    late = one["seconds_since_seen_of_missing"]
-    if one["status"] != "running" or not late:
-        return f"{one['status']}{', ' + one['reason'] if one['reason'] else ''}"
-    waited = ", ".join(f"{name} (last seen {seconds} s ago)" for name, seconds in late.items())
-    return f"sum {one['sum']}, {one['step']}: waiting for {waited}; {one['bytes'] / 1e6:.1f} MB so far"

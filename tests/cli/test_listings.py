@@ -7,6 +7,7 @@ import pytest
 import typer.main
 
 from lepton_pipelines.cli.app import app
+from lepton_pipelines.cli.run_listing import going_on, show_runs
 from lepton_pipelines.identity.hub_home import HubHome
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 
@@ -48,6 +49,27 @@ def test_the_hub_tells_its_members_as_json(command_line, tmp_path):
     assert [one["organisation"] for one in told["members"]] == ["north"]
     assert told["members"][0]["shut_out"] is None and told["runs"] == []
     assert told["fingerprint"] in command_line("hub", "status").out
+
+
+def test_a_run_under_way_says_whom_it_waits_for_and_until_when():
+    one = {"status": "running", "sum": 59, "step": "upload", "bytes": 3_400_000, "seconds_left": 211}
+    seen = going_on({**one, "seconds_since_seen_of_missing": {"valley": 42, "north": None}})
+    assert seen == (
+        "running, sum 59, upload; 3.4 MB so far; waiting for valley (last seen 42 s ago), north (not seen yet), "
+        "then suspended in 211 s"
+    )
+    assert going_on({**one, "seconds_since_seen_of_missing": {}}) == "running, sum 59, upload; 3.4 MB so far"
+    unsigned = going_on({**one, "status": "inviting", "seconds_since_seen_of_missing": {"valley": None}})
+    assert unsigned == "inviting: waiting for valley to sign"
+
+
+def test_of_many_runs_that_are_over_the_latest_are_shown_and_all_that_are_under_way(capsys):
+    over = [{"run": f"r-{number}", "state": "finished", "line": "finished"} for number in range(30)]
+    show_runs([{"run": "old", "state": "suspended", "line": "suspended: waits for valley"}, *over])
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "  10 earlier runs are over (--json shows all)"
+    assert shown[1] == "  run old: suspended: waits for valley"
+    assert [line.split()[1] for line in shown[2:]] == [f"r-{number}:" for number in range(10, 30)]
 
 
 def test_where_no_platform_runs_json_says_so_with_exit_code_1(command_line):

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from lepton_pipelines.cli.app import app
 from lepton_pipelines.federation.changing import go_on, stage_of_now, stands_still_again
 from lepton_pipelines.federation.grpc_member import RunSuspended
 from lepton_pipelines.federation.home_rules import RunHistory
@@ -91,6 +93,8 @@ def test_what_the_own_rules_forbid_is_not_proposed_and_the_run_can_be_resumed_by
         with closing(RunHistory(home.folder)) as history:
             history.signed(earlier, name)
     suspended(hub_of_three, run, pipeline)
+    shown = CliRunner().invoke(app, ["hub", "status", "--home", str(hub_of_three.hub.folder)]).output
+    assert "  run r: suspended: waits for valley, key epoch 1; " in shown
     told = []
     assert not go_on("r", hub_of_three.homes["north"], pipeline, policy=POLICY, tell=told.append)
     assert "cannot go on without valley: north refuses run r.1: its members differ from those of run earlier" in told[0]
