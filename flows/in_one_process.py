@@ -69,7 +69,7 @@ def _say_stopped(pipeline: Pipeline, folder: RunFolder, error: BaseException, ro
     """Tell the ledger that the run did not end; what stopped it is raised, whatever becomes of that."""
     try:
         record_stopped(pipeline, folder, error, rounds)
-    except UserError as second:
+    except (UserError, OSError) as second:  # a full disk, perhaps, which stopped the run in the first place
         get_run_logger().warning("run %s: its end could not be told to the ledger: %s", folder.run_id, second)
 
 

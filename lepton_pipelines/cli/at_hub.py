@@ -61,9 +61,9 @@ def run_at_hub(
     Ends the command with code 75 if the run was suspended: it can be gone on with.
     """
     from lepton_pipelines.cli.embedded import log_to, native_errors_to
-    from lepton_pipelines.cli.run import embedded_api
+    from lepton_pipelines.cli.run import embedded_api, keep_log
     from lepton_pipelines.federation.grpc_member import RunSuspended
-    from lepton_pipelines.organisation.folder import LOG_FILE, RunFolder
+    from lepton_pipelines.organisation.folder import RunFolder
     from lepton_pipelines.spec.organisation import read_organisation
     from lepton_pipelines.sums import SumAborted
 
@@ -103,8 +103,7 @@ def run_at_hub(
             typer.echo(f"Stopped here. The others wait for {name}; go on with: lepton run --resume {run_id}", err=True)
             raise
         finally:
-            if folder.path.is_dir():
-                folder.write(LOG_FILE, log.read_bytes())
+            keep_log(folder, log)
         tracking = open_tracking(own.tracking.mlflow, folder=var.absolute()) if name == pipeline.publisher else None
         report = folder.path / "report.html"
         show(console, evaluation, report=report, tracking=tracking, noun="organisation", plural="rows")
@@ -119,9 +118,9 @@ def watch_at_hub(
 ) -> None:
     """Do this organisation's part of a watch for drift that was proposed, and print what was found."""
     from lepton_pipelines.cli.embedded import log_to, native_errors_to
-    from lepton_pipelines.cli.run import embedded_api
+    from lepton_pipelines.cli.run import embedded_api, keep_log
     from lepton_pipelines.federation.grpc_member import RunSuspended
-    from lepton_pipelines.organisation.folder import LOG_FILE, RunFolder
+    from lepton_pipelines.organisation.folder import RunFolder
     from lepton_pipelines.sums import SumAborted
 
     with embedded_api() as log:
@@ -140,8 +139,7 @@ def watch_at_hub(
         except SumAborted as error:
             raise UserError(f"run {run_id} was ended: {error}") from error
         finally:
-            if folder.path.is_dir():
-                folder.write(LOG_FILE, log.read_bytes())
+            keep_log(folder, log)
         if report is None:
             typer.echo(f"  watch     {run_id}: too few rows have changed since an earlier run to be compared")
             return

@@ -84,9 +84,13 @@ def run(
         except KeyboardInterrupt:
             say_how_to_go_on(folder, pipeline.members)
             raise
+        except UserError:
+            # What is trained to its end is delivered, and the message says how.
+            if has_trees(folder, pipeline.members) and not list(folder.path.glob("organisations/*/part.json")):
+                say_how_to_go_on(folder, pipeline.members)
+            raise
         finally:
-            if folder.path.is_dir():
-                folder.write(LOG_FILE, log.read_bytes())
+            keep_log(folder, log)
         show(console, evaluation, report=folder.path / "report.html", tracking=tracking, noun=noun, plural=plural)
 
 
@@ -98,9 +102,24 @@ def publish(run_id: str, *, var: Path) -> None:
     run(None, resume=run_id, var=var)
 
 
+def keep_log(folder: "RunFolder", log: Path) -> None:
+    """Keep a run's log in its folder, if it has one; where that fails, say so beside what else there is to say."""
+    if not folder.path.is_dir():
+        return
+    try:
+        folder.write(LOG_FILE, log.read_bytes())
+    except UserError as problem:
+        typer.echo(f"The run's log is lost: {problem}", err=True)
+
+
+def has_trees(folder: "RunFolder", members: list[str]) -> bool:
+    """Tell whether a run got so far that it can be gone on with."""
+    return any(folder.of(name).rounds() for name in members)
+
+
 def say_how_to_go_on(folder: "RunFolder", members: list[str]) -> None:
-    """After Ctrl-C: a run that has trees can go on; one that has none leaves nothing."""
-    if any(folder.of(name).rounds() for name in members):
+    """Of a run that was stopped: one that has trees can go on; one that has none leaves nothing."""
+    if has_trees(folder, members):
         typer.echo(f"The run was stopped. Go on at its last tree with: lepton run --resume {folder.run_id}", err=True)
     else:
         folder.discard()

@@ -1,5 +1,6 @@
-"""MLflow or Prefect dies while a run trains: nothing is lost, and it is delivered later."""
+"""MLflow, Prefect or the disk fails while a run trains: nothing is lost, and it is delivered later."""
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lepton_pipelines.registry.promotion import holder
@@ -158,3 +160,32 @@ def test_training_goes_on_while_prefect_is_away_and_all_is_delivered_when_it_is_
     assert run.returncode == 0, said
     assert "breast-cancer v1 → champion" in out
     assert holder(open_tracking(folder=example.var), "breast-cancer", "champion") is not None
+
+
+def test_a_run_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(example, lepton, environment):
+    example.replace("pipeline.yaml", "comparison: {alone: true, pooled: true}", "comparison: {}")
+    example.replace("pipeline.yaml", "rounds: 60", "rounds: 200")
+    example.replace("pipeline.yaml", "  early_stopping_rounds: 10\n", "")
+    example.replace("pipeline.yaml", "gates: {auc: {min: 0.95}", "gates: {auc: {min: 0.5}")
+    example.replace("pipeline.yaml", "calibration_error: {max: 0.05}", "latency_ms: {max: 10000}")
+    run = subprocess.Popen(
+        [LEPTON, "run", str(example.spec), "--var", str(example.var)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: list(example.var.glob("runs/*/organisations/*/round-*5.npz")))
+    # The kernel takes no byte more in any file of this process: what a full disk does, without filling one.
+    psutil.Process(run.pid).rlimit(psutil.RLIMIT_FSIZE, (1, 1))
+    _, said = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 2, said
+    assert re.search(r"round-\d+\.npz\s+cannot\s+be\s+written\s+\(File\s+too\s+large\)", said), said
+    assert "Go on at its last tree with: lepton run --resume" in said
+    assert "Traceback" not in said
+    (folder,) = (example.var / "runs").iterdir()
+    ended = lepton("run", "--resume", folder.name, "--var", example.var)
+    assert ended.code == 0, ended.err
+    part = json.loads((folder / "organisations" / "north" / "part.json").read_text())
+    assert part["trained"]["resumed_at"] >= 4
+    assert "breast-cancer v1 → champion" in ended.out
