@@ -15,6 +15,7 @@ from lepton_pipelines.spec.fields import did_you_mean, nearest
 from lepton_pipelines.spec.organisation import Data, Organisation
 
 from .csv_file import CSV_SUFFIXES, csv_header, read_csv
+from .delta_table import DeltaTable, is_log, open_delta_table
 from .parquet_file import check_units, parquet_columns, read_row_groups, row_group_sizes, row_groups_with
 from .row_filter import RowFilter
 from .sql_table import read_sql, sql_columns
@@ -64,13 +65,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Source:
-    """An organisation's files, opened: what they are and how they are read."""
+    """An organisation's files, opened: what they are and how they are read. table_version: of a Delta table."""
 
     organisation: str
     data: Data
     contract: Contract
     files: tuple[File, ...]
     _pieces: tuple[Piece, ...] = field(repr=False)
+    table_version: int | None = None
 
     def pieces(self) -> list[Piece]:
         """Return the pieces in the order of the files' names; together they are every row once."""
@@ -162,7 +164,7 @@ def open_source(organisation: Organisation, contract: Contract, *, empty: bool =
         return _open_database(name, data, contract)
     with plain_errors(name, data.url, data.storage):
         filesystem, path = open_filesystem(data.url, data.storage)
-        files = list_files(name, data, filesystem, path)
+        files, version = _listed(name, data, filesystem, path)
         files = [file for file in files if RowFilter(data.filter).allows(file.constants)]
         problems: list[str] = []
         pieces: list[Piece] = []
@@ -177,7 +179,7 @@ def open_source(organisation: Organisation, contract: Contract, *, empty: bool =
         if data.filter:
             raise UserError(f"{name}: no row of {data.url} meets data.filter. Correct it, or data.url.")
         raise UserError(f"{name}: {data.url} holds no rows. Correct data.url, or fill it.")
-    return Source(name, data, contract, tuple(files), tuple(pieces))
+    return Source(name, data, contract, tuple(files), tuple(pieces), version)
 
 
 def _open_database(name: str, data: Data, contract: Contract) -> Source:
@@ -195,24 +197,54 @@ def _known_columns(name: str, data: Data, contract: Contract) -> None:
 
 
 def list_files(name: str, data: Data, filesystem: Any, path: str) -> list[File]:
-    """List the files of a path, folder or pattern, in the order of their names.
+    """List the files of a path, folder, pattern or Delta table, in the order of their names.
 
     name: the organisation, for messages. Raises UserError if there is no file that can be read.
     """
+    return _listed(name, data, filesystem, path)[0]
+
+
+def _listed(name: str, data: Data, filesystem: Any, path: str) -> tuple[list[File], int | None]:
+    """List the files; of a Delta table those that its log names, and its version."""
     if any(mark in path for mark in "*?["):
         found, base = filesystem.glob(path, detail=True), path.split("*", maxsplit=1)[0].rsplit("/", 1)[0]
-        infos = list(found.values())
     else:
         info = filesystem.info(path)
         if info["type"] == "file":
-            infos, base = [info], path.rsplit("/", 1)[0]
+            found, base = {info["name"]: info}, path.rsplit("/", 1)[0]
         else:
-            infos, base = list(filesystem.find(path, detail=True).values()), path.rstrip("/")
+            found, base = filesystem.find(path, detail=True), path.rstrip("/")
+            if any(is_log(file, base) for file in found):
+                table = open_delta_table(filesystem, base, where=f"{name}: {data.url}", version=data.delta_version)
+                return _table_files(name, data, table, {f"{base}/{inner}": inner for inner in table.files}, found)
+    if data.delta_version is not None:
+        raise UserError(f"{name}: data.delta_version is set, but {data.url} is no Delta table. Take it out.")
+    return _found(name, data, list(found.values()), base), None
+
+
+def _table_files(
+    name: str, data: Data, table: DeltaTable, paths: dict[str, str], found: dict[str, Any]
+) -> tuple[list[File], int | None]:
+    """Return the files that a Delta table's log names. paths: of these files, where they should be."""
+    files = []
+    for path, inner in paths.items():
+        info = found.get(path)
+        if info is None:
+            raise UserError(
+                f"{name}: {inner} is in the log of {data.url} at version {table.version}, but not in its folder. It "
+                "was cleaned up: name a newer data.delta_version, or none."
+            )
+        files.append(File(path, "parquet", int(info["size"]), _version(info), table.files[inner]))
+    return files, table.version
+
+
+def _found(name: str, data: Data, infos: list[dict[str, Any]], base: str) -> list[File]:
+    """Choose those of the files found that hold rows."""
     if kind := _table_format(str(i["name"]) for i in infos):
         raise UserError(
-            f"{name}: {data.url} is {kind} table: its folder also holds rows that were deleted or replaced, and only "
-            "its log tells which. Write the table's present rows as parquet and name that folder, or read it with "
-            "data.sql."
+            f"{name}: {data.url} holds {kind} table: its folder also holds rows that were deleted or replaced, and "
+            "only its log tells which. Write the table's present rows as parquet and name that folder, or read it with "
+            "data.sql. A Delta table is read if data.url is its own folder."
         )
     infos = [i for i in infos if i["type"] == "file" and not _hidden(i["name"], base)]
     files = []

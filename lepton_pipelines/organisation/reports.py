@@ -27,6 +27,7 @@ class IngestReport(Report):
     organisation: str
     files: int
     size: int = Field(description="bytes of all files")
+    table_version: int | None = Field(default=None, description="of a Delta table")
     rows: dict[str, int] = Field(description="by set: train, valid, test")
     label_mean: float | None = Field(description="with two classes the share of positives")
     workers: int

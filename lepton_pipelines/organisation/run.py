@@ -162,6 +162,8 @@ class OrganisationRun:
             open_cluster(self.organisation.compute, organisation=self.name, share=self.share)
         )
         pieces = source.pieces()
+        if source.table_version is not None:
+            self._notice(f"reads version {source.table_version} of Delta table {self.organisation.data.url}")
         quarantine = None
         if self.organisation.on_violation == "quarantine":
             quarantine = str((self.own_folder.path / QUARANTINE).absolute())
@@ -185,6 +187,7 @@ class OrganisationRun:
             organisation=self.name,
             files=len(source.files),
             size=source.size,
+            table_version=source.table_version,
             rows=self.summary.rows,
             label_mean=shown,
             workers=len(self.rows.parts),

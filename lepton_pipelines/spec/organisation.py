@@ -131,6 +131,9 @@ class Data(SpecModel):
         title="Filter",
         description="By the data's own column names, which rows are read: a value, a list, or {min, max, below}.",
     )
+    delta_version: int | None = Field(
+        default=None, ge=0, title="Delta version", description="Of a Delta table, which version; unset: the newest."
+    )
     csv: Csv = Field(default_factory=Csv, title="CSV", description="How CSV files are written.")
     cache: Text | None = Field(
         default=None,
@@ -154,7 +157,7 @@ class Data(SpecModel):
             raise PydanticCustomError(
                 "spec", "has sql, so its url must be a database's, such as postgresql+psycopg://host/database"
             )
-        for name in ("format", "cache"):
+        for name in ("format", "cache", "delta_version"):
             if getattr(self, name) is not None:
                 raise PydanticCustomError("spec", "has sql and {name}, which is for files. Take it out", {"name": name})
         return self

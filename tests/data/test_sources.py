@@ -180,14 +180,14 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("log", "kind"),
         [
-            ("_delta_log/00000000000000000000.json", "is a Delta table"),
-            ("metadata/v1.metadata.json", "is an Iceberg table"),
-            (".hoodie/hoodie.properties", "is a Hudi table"),
+            ("below/_delta_log/00000000000000000000.json", "holds a Delta table"),
+            ("metadata/v1.metadata.json", "holds an Iceberg table"),
+            (".hoodie/hoodie.properties", "holds a Hudi table"),
         ],
     )
     def test_a_table_whose_log_says_which_files_count(self, tmp_path, organisation, contract, patients, log, kind):
         patients().to_parquet(tmp_path / "deleted.parquet")
-        (tmp_path / log).parent.mkdir()
+        (tmp_path / log).parent.mkdir(parents=True)
         (tmp_path / log).write_text("{}")
         assert kind in _refusal(organisation(tmp_path), contract)
 
