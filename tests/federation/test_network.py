@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from lepton_pipelines.federation import hub_connection
 from lepton_pipelines.federation.hub_connection import ConnectionLost
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.manifest import Manifest
+from lepton_pipelines.federation.runs import connect
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.spec.errors import UserError
+from lepton_pipelines.spec.organisation import Policy
 from lepton_pipelines.sums import SumAborted, Sums
 
 
@@ -183,6 +186,36 @@ def test_a_certificate_for_a_replaced_identity_is_refused(hub_of_three):
     replaced = hub_of_three.connect("valley")
     assert replaced.hello("test") == 1
     replaced.close()
+
+
+def test_an_organisation_that_lost_its_keys_trains_again_after_it_was_admitted_and_compared_anew(hub_of_three):
+    again = OrganisationHome.create(hub_of_three.folder / "valley-again", "valley")
+    asked = again.request()
+    admission = hub_of_three.hub.admit(asked, fingerprint=asked.fingerprint)
+    again.accept(admission.model_dump_json().encode(), fingerprint=hub_of_three.hub.fingerprint)
+    hub_of_three.homes["valley"] = again
+    for home in hub_of_three.homes.values():
+        for other in hub_of_three.homes.values():
+            if other is not home:
+                told = other.request()
+                home.trust(told.model_dump_json().encode(), fingerprint=told.fingerprint)
+    keys = {name: home.signer().public.hex() for name, home in hub_of_three.homes.items()}
+    members = tuple({**one.model_dump(), "key": keys[one.name]} for one in hub_of_three.manifest.members)
+    told = {**hub_of_three.manifest.model_dump(), "run": "after", "members": members}
+    hub_of_three.manifest = Manifest.model_validate(told)
+    with contextlib.closing(hub_of_three.connect("valley")) as connection:
+        connection.hello("test")  # the hub reads its list of members anew for a key that it does not know
+    hub_of_three.propose()
+
+    def part(name):
+        address = f"localhost:{hub_of_three.port}"
+        with connect("after", hub_of_three.homes[name], policy=Policy(), address=address) as sums:
+            total = sums.sum("s", np.full(3, 7), bound=30).tolist()
+            sums.finish(b"model")  # nobody hangs up before the others have their totals
+            return total
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(part, hub_of_three.homes)) == [[21, 21, 21]] * 3
 
 
 def test_an_organisation_that_was_never_admitted_does_not_get_in(hub_of_three, tmp_path):
