@@ -93,11 +93,15 @@ def publish(
 
 
 @app.command()
-def check(spec: Spec, var: Folder = Path("var")) -> None:
+def check(
+    spec: Spec,
+    var: Folder = Path("var"),
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
+) -> None:
     """Check a pipeline's files, its data and where its model goes; train nothing."""
     from lepton_pipelines.cli import check as command
 
-    command.check(spec, var=var)
+    command.check(spec, var=var, as_json=as_json)
 
 
 @app.command()

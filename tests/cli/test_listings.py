@@ -12,8 +12,10 @@ from lepton_pipelines.identity.hub_home import HubHome
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 
 ROOT = Path(__file__).parents[2]
-LISTS = {"status", "show", "search", "usage", "models", "show-model", "compatible", "verify", "check"}
-WRITES_FILES = {("check",)}  # checks files line by line, for a person who corrects them; `data check` counts
+LISTS = {
+    "status", "show", "search", "usage", "models", "show-model", "compatible", "verify", "check", "algorithms",
+    "show-algorithm", "verify-algorithm", "offers", "result", "contribution",
+}  # fmt: skip
 
 
 def commands(command=None, path=()):
@@ -25,9 +27,7 @@ def commands(command=None, path=()):
         yield path, command
 
 
-@pytest.mark.parametrize(
-    ("path", "command"), [(p, c) for p, c in commands() if p[-1] in LISTS and p not in WRITES_FILES], ids=str
-)
+@pytest.mark.parametrize(("path", "command"), [(p, c) for p, c in commands() if p[-1] in LISTS], ids=str)
 def test_every_listing_takes_json(path, command):
     assert "--json" in {option for parameter in command.params for option in parameter.opts}
 
@@ -38,6 +38,20 @@ def test_every_command_stands_in_the_documentation():
         " ".join(path) for path, command in commands() if not command.hidden and f"`{' '.join(path)}" not in page
     ]
     assert not missing
+
+
+def test_a_check_tells_rows_and_problems_as_json_and_ends_as_without_it(command_line, example):
+    ended = command_line("check", example.spec, "--var", example.var, "--json")
+    told = json.loads(ended.out)
+    assert (ended.code, told["ready"], told["problems"]) == (0, True, [])
+    assert {one["organisation"]: one["checked"] for one in told["organisations"]}.keys() == set(told["members"])
+    assert sum(one["checked"] for one in told["organisations"]) == 569
+    assert any("max_bin" in note for note in told["notes"])
+    example.change_rows("north", lambda rows: rows.assign(mean_radius=rows["mean_radius"] + 1000))
+    ended = command_line("check", example.spec, "--var", example.var, "--json")
+    told = json.loads(ended.out)
+    assert (ended.code, told["ready"]) == (2, False)
+    assert all(problem in ended.err for problem in told["problems"])
 
 
 def test_the_hub_tells_its_members_as_json(command_line, tmp_path):
