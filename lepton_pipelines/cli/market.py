@@ -7,11 +7,11 @@ one process. Exit codes: 0, 1 where `compatible` finds an obstacle, 2 for a mist
 import json
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lepton_pipelines.cli.market_options import HOME, VAR, As, AsJson, Home, Var, Why, place_of
+from lepton_pipelines.cli.market_options import HOME, VAR, As, AsJson, Home, Licence, Var, Why, Words, kept_in, place_of
 from lepton_pipelines.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def withdraw(product: Id, reason: Why, home: Home = HOME, name: As = None, var: 
 
 @app.command()
 def search(
-    text: Annotated[str, typer.Argument(metavar="[WORDS]", help="All of them must occur.", show_default=False)] = "",
+    text: Words = "",
     domain: Annotated[str | None, typer.Option(help="Such as healthcare.", show_default=False)] = None,
     column: Annotated[list[str] | None, typer.Option(help="A column that it has; give several.")] = None,
     label: Annotated[str | None, typer.Option(help="What it lets predict.", show_default=False)] = None,
@@ -221,26 +221,22 @@ def usage(
 def pull(
     product: Id,
     to: Annotated[Path | None, typer.Option(help="Copy it here, too.", show_default=False)] = None,
-    licence: Annotated[str | None, typer.Option(help="Refuse any other licence than this.", show_default=False)] = None,
+    licence: Licence = None,
     home: Home = HOME,
     name: As = None,
     var: Var = VAR,
 ) -> None:
     """Fetch a shareable product's rows, with their digest and licence checked; kept, so that it is fetched once."""
-    from lepton_pipelines.data.storage import open_filesystem, plain_errors
+    from lepton_pipelines.data.storage import open_url, plain_errors
     from lepton_pipelines.market.catalogue import offer
     from lepton_pipelines.market.shared_rows import fetch
     from lepton_pipelines.spec.organisation import Storage
 
     found = offer(place_of(home, name, var), product)
 
-    def opened(url: str) -> Any:
-        filesystem, path = open_filesystem(url, Storage())
-        return filesystem.open(path, "rb")
-
-    cache = (var if name else home) / "products"
+    cache = kept_in(home, name, var, "products")
     with plain_errors(product, product, Storage()):
-        path = fetch(found, cache, opened, licence=licence, to=to)
+        path = fetch(found, cache, open_url, licence=licence, to=to)
     typer.echo(path)
 
 
@@ -282,7 +278,7 @@ def withdraw_model(
 
 @app.command("models")
 def models(
-    text: Annotated[str, typer.Argument(metavar="[WORDS]", help="All of them must occur.", show_default=False)] = "",
+    text: Words = "",
     home: Home = HOME,
     name: As = None,
     var: Var = VAR,
@@ -325,7 +321,7 @@ def show_model(
 def pull_model(
     model: Model,
     version: Version = None,
-    licence: Annotated[str | None, typer.Option(help="Refuse any other licence than this.", show_default=False)] = None,
+    licence: Licence = None,
     champion: Annotated[bool, typer.Option("--use", help="Make it the champion of its name here.")] = False,
     mlflow: Annotated[str | None, typer.Option(help="The registry; unset: below --var.", show_default=False)] = None,
     home: Home = HOME,

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lepton_pipelines.cli.market_options import HOME, VAR, As, AsJson, Home, Var, Why, place_of
+from lepton_pipelines.cli.market_options import HOME, VAR, As, AsJson, Home, Licence, Var, Why, Words, kept_in, place_of
 
 Algorithm = Annotated[str, typer.Argument(metavar="ALGORITHM", help="OWNER/NAME.", show_default=False)]
 Version = Annotated[str | None, typer.Option(help="Unset: the one that was offered last.", show_default=False)]
@@ -50,7 +50,7 @@ def withdraw_algorithm(
 
 
 def algorithms(
-    text: Annotated[str, typer.Argument(metavar="[WORDS]", help="All of them must occur.", show_default=False)] = "",
+    text: Words = "",
     home: Home = HOME,
     name: As = None,
     var: Var = VAR,
@@ -99,25 +99,21 @@ def show_algorithm(
 def pull_algorithm(
     algorithm: Algorithm,
     version: Version = None,
-    licence: Annotated[str | None, typer.Option(help="Refuse any other licence than this.", show_default=False)] = None,
+    licence: Licence = None,
     home: Home = HOME,
     name: As = None,
     var: Var = VAR,
 ) -> None:
     """Fetch an algorithm's wheel and check its digest. It is not installed: that is your administrator's to do."""
-    from lepton_pipelines.data.storage import open_filesystem, plain_errors
+    from lepton_pipelines.data.storage import open_url, plain_errors
     from lepton_pipelines.market.algorithms import algorithm_offer
     from lepton_pipelines.market.algorithms import pull_algorithm as command
     from lepton_pipelines.spec.organisation import Storage
 
-    def opened(url: str) -> Any:
-        filesystem, path = open_filesystem(url, Storage())
-        return filesystem.open(path, "rb")
-
     place = place_of(home, name, var)
     found = algorithm_offer(place, algorithm, version)
     with plain_errors(algorithm, algorithm, Storage()):
-        path = command(place, found, (var if name else home) / "algorithms", opened, licence=licence)
+        path = command(place, found, kept_in(home, name, var, "algorithms"), open_url, licence=licence)
     typer.echo(f"{path}\nRead it; then install it wherever its rows are computed on: pip install --no-deps {path}")
 
 

@@ -18,6 +18,10 @@ As = Annotated[
 Var = Annotated[Path, typer.Option("--var", help="With --as: where runs and records are kept.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
 Why = Annotated[str, typer.Option("--reason", help="Stands in the ledger for ever: no names of persons.")]
+Words = Annotated[str, typer.Argument(metavar="[WORDS]", help="All of them must occur.", show_default=False)]
+Licence = Annotated[
+    str | None, typer.Option("--licence", help="Refuse any other licence than this.", show_default=False)
+]
 HOME = Path("organisation")
 VAR = Path("var")
 
@@ -35,3 +39,8 @@ def place_of(home: Path, name: str | None, var: Path) -> "Place":
             "process: --as NAME --var FOLDER"
         )
     return HubMarket(OrganisationHome(home))
+
+
+def kept_in(home: Path, name: str | None, var: Path, what: str) -> Path:
+    """Return the folder of who speaks in which something is kept, such as products that were pulled."""
+    return (var if name else home) / what

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from lepton_pipelines.cli.market_options import HOME, VAR, As, AsJson, Home, Var, Why, place_of
+from lepton_pipelines.cli.market_options import HOME, VAR, As, AsJson, Home, Var, Why, Words, kept_in, place_of
 from lepton_pipelines.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def withdraw(told: Offer, reason: Why, home: Home = HOME, name: As = None, var: 
 
 @app.command()
 def offers(
-    text: Annotated[str, typer.Argument(metavar="[WORDS]", help="All of them must occur.", show_default=False)] = "",
+    text: Words = "",
     home: Home = HOME,
     name: As = None,
     var: Var = VAR,
@@ -168,21 +168,16 @@ def serve(
     var: Var = VAR,
 ) -> None:
     """Do what is asked of an offer of one's own, on one's own cluster, until Ctrl-C."""
-    from lepton_pipelines.data.storage import open_filesystem
+    from lepton_pipelines.data.storage import open_url
     from lepton_pipelines.pool.offers import OfferFile
     from lepton_pipelines.pool.serving import serve_once
     from lepton_pipelines.pool.work import Bench
     from lepton_pipelines.registry.tracking import open_tracking
-    from lepton_pipelines.spec.organisation import Storage
     from lepton_pipelines.spec.yaml_file import read_model
 
-    def opened(url: str) -> Any:
-        filesystem, path = open_filesystem(url, Storage())
-        return filesystem.open(path, "rb")
-
     told = read_model(OfferFile, spec)
-    place, cache = place_of(home, name, var), (var if name else home) / "products"
-    bench = Bench(place, cache, opened, lambda: open_tracking(mlflow, folder=var.absolute()))
+    place, cache = place_of(home, name, var), kept_in(home, name, var, "products")
+    bench = Bench(place, cache, open_url, lambda: open_tracking(mlflow, folder=var.absolute()))
     while True:
         for ended in serve_once(bench, told, _jobs(home, name, var), lambda line: typer.echo(line, err=True)):
             _print(ended)

@@ -143,3 +143,9 @@ def _aws_code(error: BaseException | None) -> str:
             return str(response["Error"].get("Code", ""))
         error = error.__cause__
     return ""
+
+
+def open_url(url: str) -> Any:
+    """Open a file for reading, from wherever fsspec reads; the environment says how the store is reached."""
+    filesystem, path = open_filesystem(url, Storage())
+    return filesystem.open(path, "rb")

@@ -195,19 +195,15 @@ class Market:
 
         licence: refuse any other. to: copy them here, too. cache: where a file is kept, so that it is fetched once.
         """
-        from lepton_pipelines.data.storage import open_filesystem, plain_errors
+        from lepton_pipelines.data.storage import open_url, plain_errors
         from lepton_pipelines.market.shared_rows import fetch_described
         from lepton_pipelines.spec.organisation import Storage
-
-        def opened(url: str) -> Any:
-            filesystem, path = open_filesystem(url, Storage())
-            return filesystem.open(path, "rb")
 
         found = self.show(product)
         target = None if to is None else Path(to)
         with plain_errors(product, product, Storage()):
             return fetch_described(
-                product, found.croissant, found.shareable, Path(cache), opened, licence=licence, to=target
+                product, found.croissant, found.shareable, Path(cache), open_url, licence=licence, to=target
             )
 
     def search(
