@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lepton_pipelines.boosting.rows import Rows, Step
+from lepton_pipelines.boosting.rows import LocalRows, Rows, Step
+from lepton_pipelines.boosting.shard import Shard
 from lepton_pipelines.sums import ChangingSums, Int64Array, LocalSums, Sums
 
 
@@ -30,6 +31,11 @@ class Collective:
     def members_change(self) -> bool:
         """Whether the next sum is the first one of other members: a started tree is closed before it."""
         return isinstance(self._sums, ChangingSums) and self._sums.members_change
+
+    @property
+    def only_shard(self) -> Shard | None:
+        """The shard that holds all rows of all parties, if they lie in one of this process."""
+        return self._rows.shard if self._alone and type(self._rows) is LocalRows else None
 
     def let_members_change(self) -> None:
         """Say that bins and base score are agreed: from here on members may change, if all of them signed for that."""

@@ -43,6 +43,13 @@ def kernel(function: Kernel) -> Kernel:
     return compiled
 
 
+def part(function: Kernel) -> Kernel:
+    """Compile a function that only kernels call: without the entry from Python, which takes as long to compile."""
+    njit: Any = numba.njit
+    compiled: Kernel = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return compiled
+
+
 def inlined(function: Kernel) -> Kernel:
     """Compile a function into the kernels that call it."""
     njit: Any = numba.njit

@@ -7,12 +7,27 @@ place, which now and then decides a tie differently.)
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from lepton_pipelines.boosting.compiled import inlined
 
 EPSILON = np.float32(1e-6)  # a gain up to here is none (XGBoost's kRtEps)
+
+
+class Weighing(NamedTuple):
+    """What kernels weigh sums with.
+
+    unit_g, unit_h: what one quantised unit of gradient and of hessian is worth. The others as in `Regularisation`.
+    """
+
+    unit_g: float
+    unit_h: float
+    reg_lambda: float
+    reg_alpha: float
+    min_child_weight: float
+    max_delta_step: float
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,10 @@ class Regularisation:
                 for value in (reg_lambda, reg_alpha, min_child_weight, max_delta_step, min_split_loss)
             )
         )
+
+    def weighing(self, inverse: tuple[float, float]) -> Weighing:
+        """Return the rule for kernels; inverse: what one quantised unit of gradient and of hessian is worth."""
+        return Weighing(*inverse, self.reg_lambda, self.reg_alpha, self.min_child_weight, self.max_delta_step)
 
 
 @inlined

@@ -13,31 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_pipelines.boosting.binning import Binning
-from lepton_pipelines.boosting.categorical import CategoricalRule, categories_right, search_categorical
+from lepton_pipelines.boosting.categorical import categories_right, search_categorical
 from lepton_pipelines.boosting.constraints import InteractionConstraints
-from lepton_pipelines.boosting.gain import EPSILON, Regularisation
+from lepton_pipelines.boosting.gain import EPSILON
 from lepton_pipelines.boosting.growing_tree import GrowingTree, Splits
 from lepton_pipelines.boosting.histogram import Histograms
 from lepton_pipelines.boosting.pool import Pool
-from lepton_pipelines.boosting.sampling import ColumnSampler
 from lepton_pipelines.boosting.split import Best, Counted, NodeBatch, best_of, search_numeric
 from lepton_pipelines.boosting.tree import ROOT, Tree
+from lepton_pipelines.boosting.tree_rules import TreeRules
 
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class GrowthLimits:
-    """How far a tree may grow; 0 means no limit.
-
-    lossguide: split the node that gains most next, instead of level by level.
-    """
-
-    max_depth: int
-    max_leaves: int
-    lossguide: bool
 
 
 @dataclass(frozen=True)
@@ -64,20 +51,6 @@ class GrownTree:
     tree: Tree
     last: Splits
     places: Int32Array
-
-
-@dataclass(frozen=True)
-class TreeRules:
-    """All that decides a tree, but for the totals."""
-
-    binning: Binning
-    regularisation: Regularisation
-    categorical: CategoricalRule
-    limits: GrowthLimits
-    learning_rate: float
-    monotone: NDArray[np.int8]
-    interactions: Sequence[Sequence[int]] = ()
-    columns: ColumnSampler | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +163,7 @@ class Grower:
             splits = self._expand(tree, chosen)
             if depth == limits.max_depth or leaves == limits.max_leaves:
                 return splits
-            right_is_smaller = tree.totals[splits.left, 1] > tree.totals[splits.left + 1, 1]
+            right_is_smaller = tree.nodes["h"][splits.left] > tree.nodes["h"][splits.left + 1]
             answer = yield Growth(splits, splits.left + right_is_smaller)
             if answer is None:
                 return splits
@@ -254,7 +227,7 @@ class Grower:
             np.concatenate([one.default_left for one in wanted]),
             {self._place[node]: right for one in wanted for node, right in one.categories.items()},
         )
-        right_is_smaller = left_totals[:, 1] > tree.totals[nodes, 1] - left_totals[:, 1]
+        right_is_smaller = left_totals[:, 1] > tree.nodes["h"][nodes] - left_totals[:, 1]
         answer = yield Growth(splits, left + right_is_smaller)
         if answer is None:
             return False
@@ -293,14 +266,14 @@ class Grower:
 
     def _search(self, tree: GrowingTree, nodes: Int64Array, counted: Counted) -> Found:
         """Complete the histograms of nodes and find their best splits."""
-        rules = self.rules
+        rules, known = self.rules, tree.nodes[nodes]
         batch = NodeBatch(
             self._histograms.values,
             np.array([self._slot[node] for node in nodes.tolist()], np.int64),
-            tree.totals[nodes],
-            tree.root_gain[nodes],
-            tree.lower[nodes],
-            tree.upper[nodes],
+            np.column_stack([known["g"], known["h"]]),
+            known["worth"].copy(),
+            known["lower"].copy(),
+            known["upper"].copy(),
             self._allowed(tree, nodes),
         )
         candidates = search_numeric(

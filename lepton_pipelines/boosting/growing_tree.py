@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton_pipelines.boosting.binning import Binning
-from lepton_pipelines.boosting.compiled import kernel
-from lepton_pipelines.boosting.gain import clamp, gain_of, leaf_weight
-from lepton_pipelines.boosting.tree import NONE, ROOT, Tree
+from lepton_pipelines.boosting.compiled import kernel, part
+from lepton_pipelines.boosting.gain import Weighing, clamp, gain_of, leaf_weight
+from lepton_pipelines.boosting.tree import NONE, Tree
+from lepton_pipelines.boosting.tree_rules import TreeRules
 
 if TYPE_CHECKING:
-    from lepton_pipelines.boosting.grower import Found, TreeRules
+    from lepton_pipelines.boosting.grower import Found
 
 ByteArray = NDArray[np.uint8]
 Int32Array = NDArray[np.int32]
@@ -86,56 +87,92 @@ class Splits:
         return tables
 
 
-class GrowingTree:
-    """Nodes in the order in which XGBoost numbers them.
+Nodes = NDArray[Any]  # of NODE: records make one argument of a kernel, which compiles much faster than twenty arrays
+Columns = NDArray[Any]  # of COLUMN
 
-    totals: int64, (nodes, 2), quantised gradient and hessian. root_gain: float32, what a node is worth unsplit.
-    lower, upper: float32, between which its children's weights must lie.
+NODE = np.dtype(
+    [
+        ("g", np.int64),  # quantised sums of gradient and hessian
+        ("h", np.int64),
+        ("worth", np.float32),  # what the node is worth unsplit
+        ("lower", np.float32),  # between these its children's weights must lie
+        ("upper", np.float32),
+        ("depth", np.int32),  # how many questions lie above it
+        *((name, np.int32) for name in ("left", "right", "parent", "feature", "bin")),  # from here on as in `Tree`
+        *((name, np.float32) for name in ("threshold", "gain", "base_weight")),
+        ("default_left", np.int32),
+        # The rest is used by trees that are grown whole (`whole_tree_state`).
+        ("start", np.int64),  # its stretch of the rows; -1 where its parent's rows were not divided
+        ("end", np.int64),
+        ("slot", np.int64),  # of its histogram; -1 for none
+        ("best_left_g", np.int64),  # its best split, as in `Best`
+        ("best_left_h", np.int64),
+        ("best_gain", np.float32),
+        ("best_feature", np.int32),
+        ("best_bin", np.int32),
+        ("best_default", np.int32),
+    ],
+    align=True,
+)
+COLUMN = np.dtype(
+    [
+        ("begin", np.int64),  # its cells in a histogram
+        ("end", np.int64),
+        ("edges", np.int64),  # where its edges begin among those of all columns
+        ("bins", np.int64),  # the missing one not counted
+        ("copy", np.int64),  # where its copy is (`Lookup`), -1 for none
+        ("categorical", np.int32),
+        ("monotone", np.int32),  # -1, 0 or 1
+        ("allowed", np.int32),  # 1 if it may be asked about
+    ],
+    align=True,
+)
+
+
+def columns_of(rules: TreeRules) -> Columns:
+    """Return what kernels need to know of each column; without copies and all allowed."""
+    binning = rules.binning
+    columns = np.zeros(binning.features, COLUMN)
+    columns["begin"], columns["end"] = binning.offsets[:-1], binning.offsets[1:]
+    columns["edges"], columns["bins"] = binning.flat_edges[1], binning.bins
+    columns["categorical"], columns["monotone"] = binning.categorical, rules.monotone
+    columns["copy"], columns["allowed"] = -1, 1
+    return columns
+
+
+class GrowingTree:
+    """A tree, grown split by split.
+
+    nodes: NODE, with room for more. count: how many there are.
     """
 
-    def __init__(self, rules: "TreeRules", total: Int64Array, inverse: tuple[float, float]) -> None:
+    def __init__(self, rules: TreeRules, total: Int64Array, inverse: tuple[float, float]) -> None:
         """total: int64, (2,), the root's. inverse: what one quantised unit of gradient and of hessian is worth."""
-        self._rules = rules
-        self._inverse = inverse
-        self._nodes = 1
-        self._room(_NODES)
-        self.totals[ROOT] = total
-        self.lower[ROOT], self.upper[ROOT] = -_LARGEST, _LARGEST
-        rule = rules.regularisation
-        rate = np.float32(rules.learning_rate)
-        _weigh_root(
-            *(rate, *inverse, rule.reg_lambda, rule.reg_alpha, rule.max_delta_step),
-            self.totals,
-            self.root_gain,
-            self.lower,
-            self.upper,
-            self._threshold,
-            self._base_weight,
-        )
+        self._columns, self._edges = columns_of(rules), rules.binning.flat_edges[0]
+        self._rate = np.float32(rules.learning_rate)
+        self._weighing = rules.regularisation.weighing(inverse)
+        self.nodes, self.count = np.zeros(_NODES, NODE), 1
+        plant(self.nodes, total[0], total[1], self._rate, self._weighing)
         self._categories: dict[int, Int32Array] = {}
 
     def depth(self, node: int) -> int:
         """How many questions lie above a node."""
-        return int(self._depth[node])
+        return int(self.nodes[node]["depth"])
 
     def split(self, chosen: "Found") -> Splits:
         """Split leaves; their children are numbered in the same order."""
-        rules, count = self._rules, len(chosen.nodes)
-        first = self._nodes
-        self._nodes += 2 * count
-        self._room(self._nodes)
-        binning, rule = rules.binning, rules.regularisation
+        first = self.count
+        self.count += 2 * len(chosen.nodes)
+        self.nodes = with_room(self.nodes, self.count)
         _split(
             *(chosen.nodes, chosen.feature, chosen.bin, chosen.default_left, chosen.gain, chosen.left, first),
-            *(*binning.flat_edges, binning.categorical, rules.monotone, np.float32(rules.learning_rate)),
-            *(*self._inverse, rule.reg_lambda, rule.reg_alpha, rule.max_delta_step),
-            *(getattr(self, name) for name, *_ in _ARRAYS),
+            *(self._columns, self._edges, self._rate, self._weighing, self.nodes),
         )
         self._categories.update(chosen.categories)
         return Splits(
             chosen.nodes.astype(np.int32),
             chosen.feature.astype(np.int32),
-            np.arange(first, self._nodes, 2, dtype=np.int32),
+            np.arange(first, self.count, 2, dtype=np.int32),
             chosen.bin,
             chosen.default_left,
             chosen.categories,
@@ -143,158 +180,140 @@ class GrowingTree:
 
     def finish(self, class_index: int) -> Tree:
         """Return the tree."""
-        n = self._nodes
-        bins = self._bin[:n].copy()
-        bins[list(self._categories)] = NONE
-        return Tree(
-            left=self._left[:n].copy(),
-            right=self._right[:n].copy(),
-            parent=self._parent[:n].copy(),
-            feature=self._feature[:n].copy(),
-            threshold=self._threshold[:n].copy(),
-            default_left=self._default_left[:n].astype(bool),
-            bin=bins,
-            gain=self._gain[:n].copy(),
-            hessian=(self.totals[:n, 1] * self._inverse[1]).astype(np.float32),
-            base_weight=self._base_weight[:n].copy(),
-            categories=dict(self._categories),
-            class_index=class_index,
-        )
-
-    def _room(self, nodes: int) -> None:
-        have = len(self.totals) if hasattr(self, "totals") else 0
-        if nodes <= have:
-            return
-        size = max(nodes, 2 * have)
-        for name, kind, fill in _ARRAYS:
-            grown = np.full((size, 2) if name == "totals" else size, fill, kind)
-            if have:
-                grown[:have] = getattr(self, name)
-            setattr(self, name, grown)
-
-    totals: Int64Array
-    root_gain: Float32Array
-    lower: Float32Array
-    upper: Float32Array
-    _left: Int32Array
-    _right: Int32Array
-    _parent: Int32Array
-    _feature: Int32Array
-    _bin: Int32Array
-    _depth: Int32Array
-    _threshold: Float32Array
-    _default_left: ByteArray
-    _gain: Float32Array
-    _base_weight: Float32Array
+        self.nodes["bin"][list(self._categories)] = NONE
+        return finished(self.nodes, self.count, self._weighing.unit_h, class_index, self._categories)
 
 
-_ARRAYS = (
-    ("totals", np.int64, 0),
-    ("root_gain", np.float32, 0),
-    ("lower", np.float32, 0),
-    ("upper", np.float32, 0),
-    ("_left", np.int32, NONE),
-    ("_right", np.int32, NONE),
-    ("_parent", np.int32, NONE),
-    ("_feature", np.int32, 0),
-    ("_bin", np.int32, NONE),
-    ("_depth", np.int32, 0),
-    ("_threshold", np.float32, 0),
-    ("_default_left", np.uint8, 0),
-    ("_gain", np.float32, 0),
-    ("_base_weight", np.float32, 0),
-)
+def with_room(nodes: Nodes, count: int) -> Nodes:
+    """Return the nodes, with more room if there is too little for so many."""
+    have = len(nodes)
+    if count <= have:
+        return nodes
+    grown = np.zeros(max(count, 2 * have), NODE)
+    grown[:have] = nodes
+    return grown
+
+
+def finished(nodes: Nodes, count: int, unit_h: float, class_index: int, categories: Mapping[int, Int32Array]) -> Tree:
+    """Return the tree that the first so many nodes make."""
+    nodes = nodes[:count]
+    return Tree(
+        left=nodes["left"].copy(),
+        right=nodes["right"].copy(),
+        parent=nodes["parent"].copy(),
+        feature=nodes["feature"].copy(),
+        threshold=nodes["threshold"].copy(),
+        default_left=nodes["default_left"].astype(bool),
+        bin=nodes["bin"].copy(),
+        gain=nodes["gain"].copy(),
+        hessian=(nodes["h"] * unit_h).astype(np.float32),
+        base_weight=nodes["base_weight"].copy(),
+        categories=dict(categories),
+        class_index=class_index,
+    )
 
 
 @kernel
-def _weigh_root(
+def plant(nodes: Nodes, g: np.int64, h: np.int64, rate: np.float32, rule: Weighing) -> None:
+    """Write the root, whose rows' quantised gradients and hessians sum to g and h."""
+    root = nodes[0]
+    root.lower, root.upper = -_LARGEST, _LARGEST
+    gradient, hessian = np.float64(g) * rule.unit_g, np.float64(h) * rule.unit_h
+    weight = leaf_weight(gradient, hessian, rule.reg_lambda, rule.reg_alpha, rule.max_delta_step)
+    weight = clamp(weight, -_LARGEST, _LARGEST)
+    root.g, root.h = g, h
+    root.worth = gain_of(gradient, hessian, weight, rule.reg_lambda, rule.reg_alpha)
+    root.base_weight = weight
+    root.threshold = weight * rate
+    root.left = root.right = root.parent = root.bin = NONE
+    root.feature = root.depth = root.default_left = 0
+    root.gain = 0.0
+
+
+@part
+def split_node(
+    nodes: Nodes,
+    place: np.int64,
+    f: np.int64,
+    cut: np.int64,
+    default: np.int64,
+    gained: np.float32,
+    left_g: np.int64,
+    left_h: np.int64,
+    child: np.int64,
+    columns: Columns,
+    edges: Float32Array,
     rate: np.float32,
-    unit_g: float,
-    unit_h: float,
-    reg_lambda: float,
-    alpha: float,
-    max_delta_step: float,
-    totals: Int64Array,
-    root_gain: Float32Array,
-    lower: Float32Array,
-    upper: Float32Array,
-    threshold: Float32Array,
-    base_weight: Float32Array,
+    rule: Weighing,
 ) -> None:
-    g, h = np.float64(totals[0, 0]) * unit_g, np.float64(totals[0, 1]) * unit_h
-    weight = clamp(leaf_weight(g, h, reg_lambda, alpha, max_delta_step), lower[0], upper[0])
-    root_gain[0] = gain_of(g, h, weight, reg_lambda, alpha)
-    base_weight[0] = weight
-    threshold[0] = weight * rate
+    """Write a node's question and its two children, the left one's number first.
+
+    left_g, left_h: the left child's sums. edges: float32, all columns' edges one after the other. rate: what a leaf's
+    weight is multiplied with.
+    """
+    node, column = nodes[place], columns[f]
+    low, high = node.lower, node.upper
+    reg_lambda, alpha, max_delta_step = rule.reg_lambda, rule.reg_alpha, rule.max_delta_step
+    g, h = np.float64(node.g) * rule.unit_g, np.float64(node.h) * rule.unit_h
+    node.base_weight = clamp(leaf_weight(g, h, reg_lambda, alpha, max_delta_step), low, high)
+    # A child's weight and worth are limited by its parent's bounds; its own limit its children's.
+    left_weight = right_weight = np.float32(0.0)
+    for side in range(2):
+        new = nodes[child + side]
+        new.g = left_g if side == 0 else node.g - left_g
+        new.h = left_h if side == 0 else node.h - left_h
+        g, h = np.float64(new.g) * rule.unit_g, np.float64(new.h) * rule.unit_h
+        left_weight = right_weight
+        right_weight = clamp(leaf_weight(g, h, reg_lambda, alpha, max_delta_step), low, high)
+        new.worth = gain_of(g, h, right_weight, reg_lambda, alpha)
+        new.threshold = new.base_weight = right_weight * rate
+        new.left = new.right = new.bin = NONE
+        new.parent, new.depth = place, node.depth + 1
+        new.feature = new.default_left = 0
+        new.gain = 0.0
+        new.lower, new.upper = low, high
+    # So that the tree stays monotone, the children's children keep to their side of the middle.
+    middle = (left_weight + right_weight) / np.float32(2.0)
+    if column.monotone > 0:
+        nodes[child].upper = nodes[child + 1].lower = middle
+    elif column.monotone < 0:
+        nodes[child].lower = nodes[child + 1].upper = middle
+    node.left, node.right = child, child + 1
+    node.feature, node.bin, node.default_left, node.gain = f, cut, default, gained
+    if column.categorical:
+        node.threshold = np.nan
+    else:
+        node.threshold = edges[column.edges + cut] if cut >= 0 else np.float32(-np.inf)
 
 
 @kernel
 def _split(
-    nodes: Int64Array,
+    chosen: Int64Array,
     features: Int64Array,
     bins: Int32Array,
     defaults: ByteArray,
     gains: Float32Array,
     lefts: Int64Array,
     first: int,
+    columns: Columns,
     edges: Float32Array,
-    edge_starts: Int64Array,
-    categorical: NDArray[np.bool_],
-    monotone: NDArray[np.int8],
     rate: np.float32,
-    unit_g: float,
-    unit_h: float,
-    reg_lambda: float,
-    alpha: float,
-    max_delta_step: float,
-    totals: Int64Array,
-    root_gain: Float32Array,
-    lower: Float32Array,
-    upper: Float32Array,
-    left: Int32Array,
-    right: Int32Array,
-    parent: Int32Array,
-    feature: Int32Array,
-    bin_: Int32Array,
-    depth: Int32Array,
-    threshold: Float32Array,
-    default_left: ByteArray,
-    gain: Float32Array,
-    base_weight: Float32Array,
+    rule: Weighing,
+    nodes: Nodes,
 ) -> None:
-    """Write nodes' questions and their children; the last fourteen are the tree's arrays, in `_ARRAYS`' order."""
-    weights = np.empty(2, np.float32)
-    for k in range(len(nodes)):
-        node, f, cut = nodes[k], features[k], np.int64(bins[k])
-        child = first + 2 * k
-        totals[child, 0], totals[child, 1] = lefts[k, 0], lefts[k, 1]
-        totals[child + 1, 0] = totals[node, 0] - lefts[k, 0]
-        totals[child + 1, 1] = totals[node, 1] - lefts[k, 1]
-        low, high = lower[node], upper[node]
-        g, h = np.float64(totals[node, 0]) * unit_g, np.float64(totals[node, 1]) * unit_h
-        base_weight[node] = clamp(leaf_weight(g, h, reg_lambda, alpha, max_delta_step), low, high)
-        # A child's weight and worth are limited by its parent's bounds; its own limit its children's.
-        for side in range(2):
-            c = child + side
-            g, h = np.float64(totals[c, 0]) * unit_g, np.float64(totals[c, 1]) * unit_h
-            weights[side] = clamp(leaf_weight(g, h, reg_lambda, alpha, max_delta_step), low, high)
-            root_gain[c] = gain_of(g, h, weights[side], reg_lambda, alpha)
-            base_weight[c] = weights[side] * rate
-            threshold[c] = base_weight[c]
-            left[c] = right[c] = bin_[c] = NONE
-            parent[c], depth[c] = node, depth[node] + 1
-            feature[c] = default_left[c] = 0
-            gain[c] = 0.0
-            lower[c], upper[c] = low, high
-        # So that the tree stays monotone, the children's children keep to their side of the middle.
-        middle = (weights[0] + weights[1]) / np.float32(2.0)
-        if monotone[f] > 0:
-            upper[child] = lower[child + 1] = middle
-        elif monotone[f] < 0:
-            lower[child] = upper[child + 1] = middle
-        left[node], right[node] = child, child + 1
-        feature[node], bin_[node], default_left[node], gain[node] = f, cut, defaults[k], gains[k]
-        if categorical[f]:
-            threshold[node] = np.nan
-        else:
-            threshold[node] = edges[edge_starts[f] + cut] if cut >= 0 else np.float32(-np.inf)
+    for k in range(len(chosen)):
+        split_node(
+            nodes,
+            chosen[k],
+            features[k],
+            np.int64(bins[k]),
+            np.int64(defaults[k]),
+            gains[k],
+            lefts[k, 0],
+            lefts[k, 1],
+            np.int64(first + 2 * k),
+            columns,
+            edges,
+            rate,
+            rule,
+        )

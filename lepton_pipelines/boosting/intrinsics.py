@@ -3,7 +3,8 @@
 Prefetching the rows some steps ahead makes counting about twice as fast, because a node's rows lie scattered;
 adding gradient and hessian in one instruction halves the loads and stores. `at` and `put` read and write an element
 without asking whether the index is negative, which Numba does by four instructions an access. `fetch_add` lets
-threads draw their work from one counter. (Measured: `benchmarks/README.md`.)
+threads draw their work from one counter, `see` and `show` let them wait for each other. (Measured:
+`benchmarks/README.md`.)
 """
 
 from typing import Any
@@ -87,6 +88,40 @@ def _fetch_add(typing: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
+def _fetch_sub(typing: Any, array: Any, index: Any) -> Any:
+    """Take 1 from array[index], int64, and return what was there before, whatever other threads do."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("sub", builder.gep(data, [args[1]]), ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(array, types.int64), code
+
+
+@intrinsic
+def _see(typing: Any, array: Any, index: Any) -> Any:
+    """array[index], int64, as other threads have left it; what they wrote before is seen from here on."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load_atomic(builder.gep(data, [args[1]]), "seq_cst", 8)
+
+    return types.int64(array, types.int64), code
+
+
+@intrinsic
+def _show(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index] = value, int64; a thread that sees it sees all that was written before."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        builder.store_atomic(args[2], builder.gep(data, [args[1]]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), code
+
+
+@intrinsic
 def _lowest_bit(typing: Any, bits: Any) -> Any:
     """Number of the lowest bit that is 1; 64 if there is none."""
 
@@ -100,6 +135,10 @@ def _lowest_bit(typing: Any, bits: Any) -> Any:
 at: Any = _at
 put: Any = _put
 fetch_add: Any = _fetch_add
+fetch_sub: Any = _fetch_sub
+see: Any = _see
+show: Any = _show
+give_way: Any = types.ExternalFunction("sched_yield", types.int32())  # to whom the processor is due
 prefetch: Any = _prefetch
 add_pair: Any = _add_pair
 lowest_bit: Any = _lowest_bit

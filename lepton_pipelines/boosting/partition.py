@@ -7,12 +7,13 @@ near: fetching them from memory costs more than adding them up. Of what is kept 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton_pipelines.boosting.binning import Binning, CodeArray
-from lepton_pipelines.boosting.compiled import inlined, kernel
+from lepton_pipelines.boosting.compiled import inlined, kernel, part
 from lepton_pipelines.boosting.intrinsics import add_pair, aligned_empty, at, fetch_add, lowest_bit, prefetch, put
 from lepton_pipelines.boosting.lookup import WORD, Lookup
 from lepton_pipelines.boosting.pool import Pool
@@ -151,8 +152,8 @@ def _prefetch_row(codes: NDArray[np.uint8], features: int, pairs: Int32Array, ro
     prefetch(pairs, row * 2)
 
 
-@kernel
-def _count_all(
+@part
+def count_all(
     codes: CodeArray,
     features: int,
     offsets: Int32Array,
@@ -170,8 +171,8 @@ def _count_all(
         _count_row(codes, features, offsets, pairs, np.int64(at(rows, start + step * n)), histogram)
 
 
-@kernel
-def _count_present(
+@part
+def count_present(
     codes: CodeArray,
     features: int,
     present: NDArray[np.uint32],
@@ -205,6 +206,71 @@ def _count_present(
                 cell = np.int64(at(offsets, first + f)) + np.int64(at(codes, base + f))
                 add_pair(histogram, cell * 2, gradient, hessian)
     total[0], total[1] = total_g, total_h
+
+
+@part
+def divide(
+    codes: CodeArray,
+    features: int,
+    present: NDArray[np.uint32],
+    copies: CodeArray,
+    copy: np.int64,
+    offsets: Int32Array,
+    pairs: Int32Array,
+    rows: Int32Array,
+    scratch: Int32Array,
+    lo: np.int64,
+    hi: np.int64,
+    column: np.int64,
+    table: ByteArray,
+    alone: bool,
+    side: np.int64,
+    histogram: Int64Array,
+    total: Int64Array,
+) -> np.int64:
+    """Divide one piece of a node's rows, lo up to hi, and count those of one side. Returns how many go left.
+
+    copy: where the column's copy is; -1 for none. table: uint8, 1 where a code goes left. alone: it is all of the
+    node, whose rows are then in order; else the left ones lie in scratch from lo on, the right ones from its end down.
+    """
+    sparse = len(present) > 0
+    source, width, first = codes, np.int64(features), column
+    if copy >= 0:
+        source, width, first = copies[copy], np.int64(1), np.int64(0)
+    # A node in one piece keeps its left rows where they are; of several pieces both sides have to move.
+    to_left = rows if alone else scratch
+    a = lo
+    b, step = (lo, np.int64(1)) if alone else (hi - 1, np.int64(-1))
+    end: Any = hi  # not by its type: ranges of numpy's integers are nothing that a type checker knows
+    for start in range(lo, end, _BLOCK):
+        stop = min(start + _BLOCK, end)
+        a_before, b_before = a, b
+        for r in range(start, stop):
+            if r + _AHEAD < hi:
+                prefetch(source, np.int64(at(rows, r + _AHEAD)) * width + first)
+            row = at(rows, r)
+            left = np.int64(at(table, np.int64(at(source, np.int64(row) * width + first))))
+            put(to_left, a, row)
+            put(scratch, b, row)
+            a += left
+            b += step * (1 - left)
+        if side == NEITHER:
+            continue
+        counted, start_at, by, many = (
+            (to_left, a_before, np.int64(1), a - a_before)
+            if side == LEFT
+            else (scratch, b_before, step, (b - b_before) * step)
+        )
+        if sparse:
+            count_present(codes, features, present, offsets, pairs, counted, start_at, by, many, histogram, total)
+        else:
+            count_all(codes, features, offsets, pairs, counted, start_at, by, many, histogram)
+    middle = a
+    if alone:
+        while a < hi:  # not by slices, whose check of lengths takes seconds to compile
+            put(rows, a, at(scratch, lo + a - middle))
+            a += 1
+    return middle - lo
 
 
 @kernel
@@ -248,45 +314,17 @@ def _follow(
         if column < 0:
             if side == WHOLE:
                 if sparse:
-                    _count_present(
+                    count_present(
                         codes, features, present, offsets, pairs, rows, lo, np.int64(1), hi - lo, histogram, total
                     )
                 else:
-                    _count_all(codes, features, offsets, pairs, rows, lo, np.int64(1), hi - lo, histogram)
+                    count_all(codes, features, offsets, pairs, rows, lo, np.int64(1), hi - lo, histogram)
             continue
-        table = goes_left[node]
-        source, width, first = codes, np.int64(features), column
-        if copy[node] >= 0:
-            source, width, first = copies[copy[node]], np.int64(1), np.int64(0)
-        # A node in one piece keeps its left rows where they are; of several pieces both sides have to move.
         alone = of_node[node] == 1
-        to_left = rows if alone else scratch
-        a = lo
-        b, step = (lo, np.int64(1)) if alone else (hi - 1, np.int64(-1))
-        for start in range(lo, hi, _BLOCK):
-            stop = min(start + _BLOCK, hi)
-            a_before, b_before = a, b
-            for r in range(start, stop):
-                if r + _AHEAD < hi:
-                    prefetch(source, np.int64(at(rows, r + _AHEAD)) * width + first)
-                row = at(rows, r)
-                left = np.int64(at(table, np.int64(at(source, np.int64(row) * width + first))))
-                put(to_left, a, row)
-                put(scratch, b, row)
-                a += left
-                b += step * (1 - left)
-            if side == NEITHER:
-                continue
-            counted, start_at, by, many = (
-                (to_left, a_before, np.int64(1), a - a_before)
-                if side == LEFT
-                else (scratch, b_before, step, (b - b_before) * step)
-            )
-            if sparse:
-                _count_present(codes, features, present, offsets, pairs, counted, start_at, by, many, histogram, total)
-            else:
-                _count_all(codes, features, offsets, pairs, counted, start_at, by, many, histogram)
-        lefts[piece] = a - lo
+        lefts[piece] = divide(
+            *(codes, features, present, copies, np.int64(copy[node]), offsets, pairs, rows, scratch, lo, hi, column),
+            *(goes_left[node], alone, side, histogram, total),
+        )
 
 
 @kernel
@@ -311,6 +349,23 @@ def _places(
         right_at[piece] = place
         place += his[piece] - los[piece] - lefts[piece]
         at_node = node
+
+
+@part
+def bring_back(
+    rows: Int32Array,
+    scratch: Int32Array,
+    lo: np.int64,
+    hi: np.int64,
+    left: np.int64,
+    left_at: np.int64,
+    right_at: np.int64,
+) -> None:
+    """Bring both sides of a divided piece from the scratch array to their places."""
+    for k in range(hi - lo - left):
+        put(rows, right_at + k, at(scratch, hi - 1 - k))
+    for k in range(left):
+        put(rows, left_at + k, at(scratch, lo + k))
 
 
 @kernel
@@ -340,15 +395,8 @@ def _put_together(
         if piece >= len(los):
             return
         lo, hi, node, left = los[piece], his[piece], node_of[piece], lefts[piece]
-        if feature[node] >= 0:
-            count = hi - lo - left
-            target = rows[right_at[piece] : right_at[piece] + count]
-            if of_node[node] == 1:
-                target[:] = scratch[lo : lo + count]
-            else:
-                for k in range(count):
-                    put(target, np.int64(k), at(scratch, hi - 1 - k))
-                rows[left_at[piece] : left_at[piece] + left] = scratch[lo : lo + left]
+        if feature[node] >= 0 and of_node[node] > 1:
+            bring_back(rows, scratch, lo, hi, left, left_at[piece], right_at[piece])
         if claimed[node] == 0 or (piece > 0 and node_of[piece - 1] == node):
             continue
         histogram, total = out[node], totals[node]
@@ -358,17 +406,19 @@ def _put_together(
                 histogram[k] += more[k]
             total += totals[extra[node] + helper]
         if sparse:
-            _merge_missing(histogram, total, offsets, bins)
+            for f in range(len(bins)):
+                begin, end = np.int64(offsets[f]), np.int64(offsets[f + 1])
+                if end - begin > bins[f]:
+                    merge_missing(histogram[2 * begin : 2 * end], total[0], total[1])
 
 
-@kernel
-def _merge_missing(histogram: Int64Array, total: Int64Array, offsets: Int32Array, bins: Int32Array) -> None:
-    """Give each column its missing cell: what the node holds and the column's other cells don't."""
-    for f in range(len(bins)):
-        begin, end = np.int64(offsets[f]), np.int64(offsets[f + 1])
-        if end - begin > bins[f]:
-            g, h = total[0], total[1]
-            for cell in range(begin, end - 1):
-                g -= histogram[2 * cell]
-                h -= histogram[2 * cell + 1]
-            histogram[2 * end - 2], histogram[2 * end - 1] = g, h
+@part
+def merge_missing(cells: Int64Array, g: np.int64, h: np.int64) -> None:
+    """Give a column its missing cell, the last: what the node holds and the column's other cells don't.
+
+    g, h: gradient and hessian of all the node's rows.
+    """
+    for cell in range(len(cells) // 2 - 1):
+        g -= cells[2 * cell]
+        h -= cells[2 * cell + 1]
+    cells[-2], cells[-1] = g, h

@@ -175,7 +175,8 @@ class _Rounds:
 
     lookup: codes of the rows, and what is kept beside them.
     pairs: float32, (outputs, rows, 2), gradient and hessian; the bits of int32 once quantised.
-    rows, scratch: int32, room for row numbers. largest: float32, (2,), absolute gradient and hessian of the round.
+    rows, scratch: int32, room for row numbers. drawn: how many of `rows` the tree is grown from.
+    largest: float32, (2,), absolute gradient and hessian of the round.
     nodes: where the rows of the tree under construction are. others: int32, rows that it was not grown from.
     """
 
@@ -186,6 +187,7 @@ class _Rounds:
     pairs: Float32Array
     rows: Int32Array
     scratch: Int32Array
+    drawn: int = 0
     largest: Float32Array = field(default_factory=lambda: np.zeros(2, np.float32))
     quantised: bool = False
     nodes: RowNodes | None = None
@@ -197,6 +199,11 @@ class _Rounds:
         if self.nodes is None:
             raise RuntimeError("no tree was started")
         return self.nodes
+
+    @property
+    def chosen(self) -> Int32Array:
+        """int32: the numbers of the rows that the tree is grown from."""
+        return self.rows[: self.drawn]
 
     def integers(self, output: int) -> Int32Array:
         """int32, (rows, 2): quantised gradient and hessian for one output."""

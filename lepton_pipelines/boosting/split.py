@@ -6,14 +6,14 @@ columns. A pure function of integer totals: every party finds the same split, no
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton_pipelines.boosting.binning import Binning
-from lepton_pipelines.boosting.compiled import inlined, kernel
-from lepton_pipelines.boosting.gain import Regularisation, clamp, gain_of, leaf_weight
+from lepton_pipelines.boosting.compiled import inlined, kernel, part
+from lepton_pipelines.boosting.gain import Regularisation, Weighing, clamp, gain_of, leaf_weight
 from lepton_pipelines.boosting.intrinsics import fetch_add
 from lepton_pipelines.boosting.pool import Pool
 
@@ -119,9 +119,8 @@ def search_numeric(
     found = Candidates.none(count, features)
     arguments = (
         *(nodes.histograms, nodes.slots, counted.histograms, counted.right, binning.offsets, binning.bins),
-        *(binning.categorical, nodes.totals, nodes.gain, nodes.allowed, *inverse),
-        *(nodes.lower, nodes.upper, monotone),
-        *(rule.reg_lambda, rule.reg_alpha, rule.min_child_weight, rule.max_delta_step),
+        *(binning.categorical, nodes.totals, nodes.gain, nodes.allowed),
+        *(nodes.lower, nodes.upper, monotone, rule.weighing(inverse)),
         *(found.gain, found.bin, found.default_left, found.left, np.zeros(1, np.int64)),
     )
     pool.run([(_search, arguments)] * (pool.threads if count * binning.cells > _SMALL else 1))
@@ -209,6 +208,89 @@ def change_of(
     return both - worth if allowed else np.float32(-np.inf)
 
 
+class SearchRoom(NamedTuple):
+    """Room for one column at a time: the left side's sums of every split and the last bin of each, and all gains."""
+
+    left_g: Int64Array
+    left_h: Int64Array
+    ends: Int64Array
+    changes: Float32Array
+
+
+@part
+def room_to_search(widest: np.int64) -> SearchRoom:
+    """Make room for a thread that searches columns of so many cells at most."""
+    widest, i64 = widest + 1, np.int64
+    return SearchRoom(np.empty(widest, i64), np.empty(widest, i64), np.empty(widest, i64), np.empty(widest, np.float32))
+
+
+@part
+def search_column(
+    cells: Int64Array,
+    count: np.int64,
+    total_g: np.int64,
+    total_h: np.int64,
+    worth: np.float32,
+    low: np.float32,
+    high: np.float32,
+    direction: np.int64,
+    rule: Weighing,
+    room: SearchRoom,
+) -> tuple[np.float32, np.int64, int, np.int64, np.int64]:
+    """Search one numeric column of one node, of so many bins: gain, bin, default_left and left as in `Candidates`."""
+    left_g, left_h, ends, changes = room
+    unit_g, unit_h, reg_lambda, alpha, min_child_weight, max_delta_step = rule
+    # A bin that holds nothing offers the split of the bin before it: entry n is for the bins from the end of entry
+    # n - 1 up to its own. Forward the first of them wins, backward the last. Entry 0 is the split before the first bin.
+    n = np.int64(0)
+    sum_g = sum_h = np.int64(0)
+    left_g[0], left_h[0], ends[0] = 0, 0, -1
+    for k in range(count):
+        g, h = cells[2 * k], cells[2 * k + 1]
+        n += (k == 0) | (g != 0) | (h != 0)
+        sum_g += g
+        sum_h += h
+        left_g[n], left_h[n], ends[n] = sum_g, sum_h, k
+    entries = n + 1
+    best, best_bin, best_left = np.float32(0.0), np.int64(-1), 0
+    best_g = best_h = np.int64(0)
+    missing_g, missing_h = total_g - sum_g, total_h - sum_h
+    passes = 2 if (missing_g != 0) | (missing_h != 0) else 1
+    for backward in range(passes):
+        # Backward, rows that lack the value are on the left. A split there ends before the bin that XGBoost's scan has
+        # just added to the right, and the one before the first bin leaves them alone on the left.
+        add_g, add_h = (missing_g, missing_h) if backward else (np.int64(0), np.int64(0))
+        for k in range(entries):
+            g, h = left_g[k] + add_g, left_h[k] + add_h
+            changes[k] = change_of(
+                np.float64(g) * unit_g,
+                np.float64(h) * unit_h,
+                np.float64(total_g - g) * unit_g,
+                np.float64(total_h - h) * unit_h,
+                worth,
+                low,
+                high,
+                direction,
+                reg_lambda,
+                alpha,
+                min_child_weight,
+                max_delta_step,
+            )
+        if not backward:
+            for k in range(1, entries):
+                if changes[k] > best:
+                    best, best_bin = changes[k], ends[k - 1] + 1
+                    best_g, best_h = left_g[k], left_h[k]
+        else:
+            # The last bin's split has no row right of it, unless empty bins follow one that is earlier.
+            for k in range(entries - 1, -1, -1):
+                here = min(ends[k], count - 2)
+                if changes[k] > best and (k < 2 or here > ends[k - 1]) and (k == 0 or here >= 0):
+                    best, best_bin, best_left = changes[k], here, 1
+                    best_g, best_h = left_g[k] + missing_g, left_h[k] + missing_h
+    return best, best_bin, best_left, best_g, best_h
+
+
 @kernel
 def _search(
     histograms: Int64Array,
@@ -221,15 +303,10 @@ def _search(
     totals: Int64Array,
     node_gain: Float32Array,
     allowed: ByteArray,
-    unit_g: float,
-    unit_h: float,
     lower: Float32Array,
     upper: Float32Array,
     monotone: Int8Array,
-    reg_lambda: float,
-    alpha: float,
-    min_child_weight: float,
-    max_delta_step: float,
+    rule: Weighing,
     gain: Float32Array,
     bin_: Int32Array,
     default_left: ByteArray,
@@ -238,11 +315,7 @@ def _search(
 ) -> None:
     nodes, features = allowed.shape
     together = 2 if len(counted) > 0 else 1  # two children are completed, then searched, while they are near
-    widest = np.int64(np.max(bins)) + 1 if len(bins) > 0 else np.int64(1)
-    # One column at a time: the left side's sums of every split, then all gains at once, in vector instructions.
-    left_g, left_h = np.empty(widest, np.int64), np.empty(widest, np.int64)
-    ends = np.empty(widest, np.int64)
-    changes = np.empty(widest, np.float32)
+    room = room_to_search(np.int64(np.max(bins)) + 1 if len(bins) > 0 else np.int64(1))
     while True:
         place = fetch_add(counter, np.int64(0))
         if place >= nodes // together * features:
@@ -264,74 +337,9 @@ def _search(
             if not allowed[node, f]:
                 continue
             cells = histograms[slots[node]][begin:end]
-            total_g, total_h = totals[node, 0], totals[node, 1]
-            worth, low, high, direction = node_gain[node], lower[node], upper[node], np.int64(monotone[f])
-            count = np.int64(bins[f])
-            # A bin that holds nothing offers the split of the bin before it: entry n is for the bins from the end
-            # of entry n - 1 up to its own. Forward the first of them wins, backward the last.
-            n = np.int64(-1)
-            sum_g = sum_h = np.int64(0)
-            for k in range(count):
-                g, h = cells[2 * k], cells[2 * k + 1]
-                n += (k == 0) | (g != 0) | (h != 0)
-                sum_g += g
-                sum_h += h
-                left_g[n], left_h[n], ends[n] = sum_g, sum_h, k
-            entries = n + 1
-            best, best_bin, best_left = np.float32(0.0), np.int64(-1), 0
-            best_g = best_h = np.int64(0)
-            missing_g, missing_h = total_g - sum_g, total_h - sum_h
-            passes = 2 if (missing_g != 0) | (missing_h != 0) else 1
-            for backward in range(passes):
-                # Backward, rows that lack the value are on the left. A split there ends before the bin that
-                # XGBoost's scan has just added to the right, and the one before the first bin leaves them alone on
-                # the left.
-                add_g, add_h = (missing_g, missing_h) if backward else (np.int64(0), np.int64(0))
-                for k in range(entries):
-                    g, h = left_g[k] + add_g, left_h[k] + add_h
-                    changes[k] = change_of(
-                        np.float64(g) * unit_g,
-                        np.float64(h) * unit_h,
-                        np.float64(total_g - g) * unit_g,
-                        np.float64(total_h - h) * unit_h,
-                        worth,
-                        low,
-                        high,
-                        direction,
-                        reg_lambda,
-                        alpha,
-                        min_child_weight,
-                        max_delta_step,
-                    )
-                if not backward:
-                    for k in range(entries):
-                        if changes[k] > best:
-                            best, best_bin = changes[k], (ends[k - 1] + 1 if k > 0 else np.int64(0))
-                            best_g, best_h = left_g[k], left_h[k]
-                else:
-                    # The last bin's split has no row right of it, unless empty bins follow one that is earlier.
-                    for k in range(entries - 1, -1, -1):
-                        here = min(ends[k], count - 2)
-                        if changes[k] > best and (k == 0 or here > ends[k - 1]) and here >= 0:
-                            best, best_bin, best_left = changes[k], here, 1
-                            best_g, best_h = left_g[k] + missing_g, left_h[k] + missing_h
-                    # Before the first bin there is one more.
-                    change = change_of(
-                        np.float64(missing_g) * unit_g,
-                        np.float64(missing_h) * unit_h,
-                        np.float64(sum_g) * unit_g,
-                        np.float64(sum_h) * unit_h,
-                        worth,
-                        low,
-                        high,
-                        direction,
-                        reg_lambda,
-                        alpha,
-                        min_child_weight,
-                        max_delta_step,
-                    )
-                    if change > best:
-                        best, best_bin, best_left = change, np.int64(-1), 1
-                        best_g, best_h = missing_g, missing_h
+            best, best_bin, best_left, best_g, best_h = search_column(
+                *(cells, np.int64(bins[f]), totals[node, 0], totals[node, 1], node_gain[node], lower[node]),
+                *(upper[node], np.int64(monotone[f]), rule, room),
+            )
             gain[node, f], bin_[node, f], default_left[node, f] = best, best_bin, best_left
             left[node, f, 0], left[node, f, 1] = best_g, best_h

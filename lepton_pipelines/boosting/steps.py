@@ -134,6 +134,13 @@ class StartTree:
 
     def run(self, shard: Shard) -> Int64Array:
         """Begin; returns the root's histogram, int64, 2 * cells."""
+        self.choose_rows(shard)
+        state = shard.rounds
+        state.nodes = RowNodes(state.binning, state.lookup, state.chosen, state.scratch, shard.pool)
+        return state.nodes.count_root(state.integers(self.class_index))
+
+    def choose_rows(self, shard: Shard) -> None:
+        """Turn gradients into integers, and draw the rows that the tree is grown from."""
         shard.quantise(self.scales)
         state = shard.rounds
         count = shard.sets[state.name].n_rows
@@ -142,7 +149,7 @@ class StartTree:
             if row_id is None:
                 row_id = np.arange(count, dtype=np.uint64)
             others = np.empty(count + 1, np.int32)
-            drawn = draw_rows(
+            state.drawn = draw_rows(
                 row_id,
                 seed=self.seed,
                 tree=self.tree_number,
@@ -150,12 +157,10 @@ class StartTree:
                 drawn=state.rows,
                 others=others,
             )
-            state.others = others[: count - drawn]
+            state.others = others[: count - state.drawn]
         else:
-            drawn, state.others = count, None
+            state.drawn, state.others = count, None
             number_rows(state.rows[:count])
-        state.nodes = RowNodes(state.binning, state.lookup, state.rows[:drawn], state.scratch, shard.pool)
-        return state.nodes.count_root(state.integers(self.class_index))
 
 
 @dataclass(frozen=True)
@@ -193,13 +198,19 @@ class FinishTree:
         state = shard.rounds
         margin = shard.margins[state.name][self.tree.class_index]
         state.growing.add_leaves(self.tree, self.last, self.places, margin)
-        if state.others is not None and len(state.others):
-            shard.add_tree(state.name, self.tree, state.binning, rows=state.others)
-        for name in self.evaluation:
-            if name != state.name:
-                shard.add_tree(name, self.tree, state.binning)
-        state.nodes = state.others = None
+        add_to_others(shard, self.tree, self.evaluation)
         return NOTHING
+
+
+def add_to_others(shard: Shard, tree: Tree, evaluation: Sequence[str]) -> None:
+    """Add a finished tree to the margins of rows that it was not grown from, and forget where its own rows were."""
+    state = shard.rounds
+    if state.others is not None and len(state.others):
+        shard.add_tree(state.name, tree, state.binning, rows=state.others)
+    for name in evaluation:
+        if name != state.name:
+            shard.add_tree(name, tree, state.binning)
+    state.nodes = state.others = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lepton_pipelines.boosting.edges import SMALLEST_BIN, EdgeSearch, find_edges
 from lepton_pipelines.boosting.exact_sum import BOUND as EXACT_SUM_BOUND
 from lepton_pipelines.boosting.features import FeatureSchema
 from lepton_pipelines.boosting.gain import Regularisation
-from lepton_pipelines.boosting.grower import Grower, GrowthLimits, TreeRules, closed
+from lepton_pipelines.boosting.grower import Grower, closed
 from lepton_pipelines.boosting.histogram import Histograms
 from lepton_pipelines.boosting.metrics import CustomMetric, Metric, metrics_of
 from lepton_pipelines.boosting.model_file import model_of, read_model, write_model
@@ -42,6 +42,7 @@ from lepton_pipelines.boosting.progress import (
 from lepton_pipelines.boosting.quantisation import BITS, read_exponents, scale_of
 from lepton_pipelines.boosting.rows import Rows, Step
 from lepton_pipelines.boosting.sampling import ColumnSampler
+from lepton_pipelines.boosting.shard import Shard
 from lepton_pipelines.boosting.steps import (
     BinRows,
     ComputeGradients,
@@ -51,10 +52,13 @@ from lepton_pipelines.boosting.steps import (
     GrowNodes,
     StartTraining,
     StartTree,
+    add_to_others,
     prepared_length,
     read_counts,
 )
 from lepton_pipelines.boosting.tree import Tree
+from lepton_pipelines.boosting.tree_rules import GrowthLimits, TreeRules
+from lepton_pipelines.boosting.whole_tree import WholeTrees, grows_whole
 from lepton_pipelines.spec.booster_parameters import BoosterParameters
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.sums import Int64Array, Sums, Traffic
@@ -196,6 +200,7 @@ class _Training:
         self.own_history: History = {}
         self.rounds_before = 0
         self.binning: Binning
+        self._whole_trees: WholeTrees | None = None
         self._pool = Pool(threads_of(parameters.nthread))
         self._began = time.perf_counter()
         self._digest = hashlib.sha256()
@@ -307,15 +312,32 @@ class _Training:
         exponents = read_exponents(self._prepared)
         scales = scale_of(exponents[0]), scale_of(exponents[1])
         share = np.float32(learning_rate) / np.float32(parameters.num_parallel_tree)
-        grower = Grower(self._rules(float(share)), self._pool, self._histograms)
+        rules = self._rules(float(share))
+        shard = self.rows.only_shard if grows_whole(rules) else None
+        grower = Grower(rules, self._pool, self._histograms)
         for output in range(self.objective.outputs):
             for parallel in range(parameters.num_parallel_tree):
-                self._grow_tree(grower, scales, output, f"round {round_}/tree {output}.{parallel}")
+                start = StartTree(output, scales, parameters.subsample, parameters.seed, len(self.trees))
+                if shard is not None:
+                    tree = self._grow_whole(shard, rules, start)
+                else:
+                    tree = self._grow_by_sums(grower, start, f"round {round_}/tree {output}.{parallel}")
+                self.trees.append(tree)
+                self._note(tree)
 
-    def _grow_tree(self, grower: Grower, scales: tuple[float, float], output: int, name: str) -> None:
-        number, cells = len(self.trees), 2 * self.binning.cells
-        bound, levels = self.row_count << BITS, self.parameters.max_depth
-        start = StartTree(output, scales, self.parameters.subsample, self.parameters.seed, number)
+    def _grow_whole(self, shard: Shard, rules: TreeRules, start: StartTree) -> Tree:
+        """Grow a tree from the rows of one shard, which are all there are."""
+        if self._whole_trees is None:
+            self._whole_trees = WholeTrees(shard, rules)
+        start.choose_rows(shard)
+        tree = self._whole_trees.grow(rules, start.scales, start.tree_number, start.class_index)
+        add_to_others(shard, tree, self.evaluation)
+        return tree
+
+    def _grow_by_sums(self, grower: Grower, start: StartTree, name: str) -> Tree:
+        """Grow a tree level by level, from sums over all shards and parties."""
+        number, output, scales = start.tree_number, start.class_index, start.scales
+        cells, bound, levels = 2 * self.binning.cells, self.row_count << BITS, self.parameters.max_depth
         growth = grower.grow(scales=scales, tree_number=number, class_index=output)
         next(growth)
         total = self._sum(start, f"{name}/0", bound=bound)
@@ -336,8 +358,8 @@ class _Training:
         for unused in range(level + 1, levels if self.pad_levels else 0):
             self.rows.sum_nothing(f"{name}/{unused}", _most_counted(unused) * cells, bound=bound)
         self.rows.run(FinishTree(grown.tree, grown.last, grown.places, self.evaluation))
-        self.trees.append(grown.tree)
-        self._note(grown.tree)
+        tree: Tree = grown.tree
+        return tree
 
     def _score(self, round_: int, *, last: bool) -> tuple[Scores, Scores]:
         """Score all sets after a round; what the next gradients need comes along in the same sum."""

@@ -27,6 +27,7 @@ X[:30, 0] = np.nan
 for objective in ("binary:logistic", "reg:squarederror", "count:poisson", "reg:gamma"):
     label = (X[:, 1] > 0).astype(np.float32) + np.float32(objective == "reg:gamma")
     lp.train({"objective": objective, "nthread": 1}, lp.Dataset(X, label), 2)
+    lp.train({"objective": objective, "nthread": 1, "colsample_bynode": 0.9}, lp.Dataset(X, label), 2)  # by sums
 code = {}
 for module in pkgutil.iter_modules(boosting.__path__, "lepton_pipelines.boosting."):
     for name, value in vars(importlib.import_module(module.name)).items():
@@ -48,6 +49,7 @@ def test_no_kernel_holds_a_fused_multiply_add(tmp_path):
         timeout=280,
     )
     code = json.loads(told.stdout.splitlines()[-1])
+    assert code["lepton_pipelines.boosting.whole_tree_kernels.grow"]
     assert code["lepton_pipelines.boosting.split._search"]
     assert [name for name, text in code.items() if FUSED.search(text)] == []
 

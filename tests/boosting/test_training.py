@@ -104,6 +104,38 @@ class Sums:
         self.so_far.append(report.traffic.sums)
 
 
+WHOLE = {
+    "by depth": {"max_depth": 5},
+    "deeper than there is room for at first": {"max_depth": 0, "max_leaves": 0, "min_child_weight": 0},
+    "by depth, few leaves": {"max_depth": 7, "max_leaves": 21},
+    "by loss": {"grow_policy": "lossguide", "max_leaves": 200, "max_depth": 0},
+    "by loss, without a limit": {"grow_policy": "lossguide", "max_leaves": 0, "max_depth": 9, "gamma": 0.1},
+    "monotone, fewer columns and rows": {
+        "monotone_constraints": (1, -1),
+        "colsample_bytree": 0.5,
+        "subsample": 0.6,
+        "seed": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("growth", WHOLE)
+def test_a_tree_grown_whole_is_the_one_grown_from_sums(growth, missing):
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(8000, 6)).astype(np.float32)
+    label = (X[:, 0] * X[:, 1] + X[:, 2] + rng.normal(size=8000)).astype(np.float32)
+    X[rng.random(X.shape) < missing] = np.nan
+    edges = [np.append(np.linspace(-2, 2, 60), 9).astype(np.float32)] * 6
+    for threads in (1, 2, 5):
+        params = WHOLE[growth] | {"nthread": threads}
+        row_id = np.arange(8000)
+        whole = lp.train(params, lp.Dataset(X, label, row_id=row_id), 4, edges=edges, verbose_eval=False)
+        parts = [lp.Dataset(X[part], label[part], row_id=row_id[part]) for part in (slice(3000), slice(3000, None))]
+        together = lp.simulate(params, parts, 4, edges=edges, verbose_eval=False)
+        assert bytes(together.save_raw("ubj")) == bytes(whole.save_raw("ubj"))
+
+
 def test_growing_by_loss_takes_far_fewer_sums_than_splits_and_gives_the_same_model():
     rng = np.random.default_rng(5)
     X = rng.normal(size=(3000, 6)).astype(np.float32)
