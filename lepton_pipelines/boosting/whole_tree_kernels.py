@@ -18,6 +18,7 @@ from lepton_pipelines.boosting.growing_tree import Nodes, plant, split_node
 from lepton_pipelines.boosting.intrinsics import at, fetch_add, fetch_sub, give_way, prefetch, put, see, show
 from lepton_pipelines.boosting.partition import bring_back, count_all, count_present, divide, merge_missing
 from lepton_pipelines.boosting.split import room_to_search, search_column
+from lepton_pipelines.boosting.whole_tree_lists import let_go, pop, push_searched, take
 from lepton_pipelines.boosting.whole_tree_state import (
     ADDS_LEAVES,
     BEGINS,
@@ -28,7 +29,6 @@ from lepton_pipelines.boosting.whole_tree_state import (
     DONE,
     ENTERED,
     FREE,
-    FREE_SLOTS,
     GROWING,
     HELPING,
     LAST,
@@ -137,13 +137,13 @@ def _next(g: Growing) -> np.int64:
             k = place - state[SEARCHED_FROM]
             _best_of(nodes[place], g.found[k * features : (k + 1) * features])
         if limits.by_loss:
-            _push_searched(nodes, lists, state)
+            push_searched(nodes, lists, state)
     status = GROWING if state[STEP] == BEGINS else _split(g)
     if status != GROWING:
         state[STATUS], state[STEP] = status, CHOOSES
         return np.int64(_OVER)
     if state[STEP] == BEGINS:
-        nodes[0].start, nodes[0].end, nodes[0].slot = 0, len(g.rows), _take(state)
+        nodes[0].start, nodes[0].end, nodes[0].slot = 0, len(g.rows), take(state)
         lists[0].chosen, state[CHOSEN] = 0, 1
     many = state[CHOSEN]
     if many == 0:
@@ -182,22 +182,6 @@ def _split(g: Growing) -> int:
         _note_split(nodes, lists, state, limits, divides)
         if divides:
             return GROWING
-
-
-@part
-def _take(state: Int64Array) -> np.int64:
-    """Take a free slot."""
-    state[FREE] -= 1
-    return np.int64(state[FREE_SLOTS + state[FREE]])
-
-
-@part
-def _let_go(node: Any, state: Int64Array) -> None:
-    """Give back the slot of a node's histogram."""
-    if node.slot >= 0:
-        state[FREE_SLOTS + state[FREE]] = node.slot
-        state[FREE] += 1
-        node.slot = -1
 
 
 @part
@@ -246,63 +230,25 @@ def _note_split(nodes: Nodes, lists: NDArray[Any], state: Int64Array, limits: Li
     """Note that the chosen nodes are split, and give their children slots if their rows are divided."""
     many, first = state[CHOSEN], state[NODES]
     if limits.by_loss:
-        _pop(nodes, lists, state)
+        pop(nodes, lists, state)
     else:
         for place in range(state[SEARCHED_FROM], state[SEARCHED_TO]):
             if nodes[place].left < 0:
-                _let_go(nodes[place], state)
+                let_go(nodes[place], state)
     for k in range(many):
         node, left, right = nodes[lists[k].chosen], nodes[first + 2 * k], nodes[first + 2 * k + 1]
         if divides:
             # The parent's slot becomes the sibling's of the child that is counted, the one with less hessian.
-            new, old, node.slot = _take(state), node.slot, -1
+            new, old, node.slot = take(state), node.slot, -1
             left.slot, right.slot = (old, new) if left.h > right.h else (new, old)
         else:
             lists[state[LAST]].last = lists[k].chosen
             state[LAST] += 1
             left.start = right.start = left.slot = right.slot = -1
-            _let_go(node, state)
+            let_go(node, state)
     state[LEAVES] += many
     state[NODES] += 2 * many
     state[SEARCHED_FROM], state[SEARCHED_TO] = first, (state[NODES] if divides else first)
-
-
-@part
-def _before(nodes: Nodes, a: np.int64, b: np.int64) -> bool:
-    gain_a, gain_b = nodes[a].best_gain, nodes[b].best_gain
-    return bool(gain_a > gain_b or (gain_a == gain_b and a < b))
-
-
-@part
-def _push_searched(nodes: Nodes, lists: NDArray[Any], state: Int64Array) -> None:
-    """Put the nodes that were just searched and gain something on the heap."""
-    for node in range(state[SEARCHED_FROM], state[SEARCHED_TO]):
-        if not nodes[node].best_gain > EPSILON:
-            _let_go(nodes[node], state)
-            continue
-        place = state[WAITING]
-        state[WAITING] += 1
-        while place > 0 and _before(nodes, np.int64(node), lists[(place - 1) >> 1].heap):
-            lists[place].heap = lists[(place - 1) >> 1].heap
-            place = (place - 1) >> 1
-        lists[place].heap = node
-
-
-@part
-def _pop(nodes: Nodes, lists: NDArray[Any], state: Int64Array) -> None:
-    """Take the top from the heap."""
-    state[WAITING] -= 1
-    many, node = state[WAITING], lists[state[WAITING]].heap
-    place = np.int64(0)
-    while 2 * place + 1 < many:
-        child = 2 * place + 1
-        if child + 1 < many and _before(nodes, lists[child + 1].heap, lists[child].heap):
-            child += 1
-        if not _before(nodes, lists[child].heap, node):
-            break
-        lists[place].heap = lists[child].heap
-        place = child
-    lists[place].heap = node
 
 
 @part
