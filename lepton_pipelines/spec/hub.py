@@ -23,7 +23,8 @@ class Hub(SpecModel):
         ge=1,
         le=7 * 86400,
         title="Grace time",
-        description="Seconds that an organisation may be silent before the run is suspended; it can then be resumed.",
+        description="Seconds that an organisation may be silent before the run is suspended; it can then be resumed. "
+        "At least 6: one that computes shows every 5 that it lives.",
     )
     when_lost: Literal["suspend", "go_on"] = Field(
         default="suspend",
