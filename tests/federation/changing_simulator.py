@@ -17,7 +17,9 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from simulator import BOUND, GRACE, RETRY, Disk, Signature, command, masks_watched, rows
+from batches import command
+from simulator import BOUND, GRACE, RETRY, rows
+from stand_ins import Disk, Signature, masks_watched
 
 from lepton_pipelines.federation.effects import Deliver, Finished, Join, Say, Stop, TotalHeld, Write
 from lepton_pipelines.federation.envelope import Slot, slot_of

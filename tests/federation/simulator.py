@@ -7,27 +7,20 @@ What must hold in every schedule: all members end with the model of the fault-fr
 names a cause that the schedule has; every total that anyone gets is the exact one; no mask is used on two plaintexts.
 """
 
-import argparse
 import contextlib
 import hashlib
 import heapq
-import os
 import sys
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing import get_context
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
+from batches import command, run_batch
+from stand_ins import Disk, Signature, masks_watched
 
-from lepton_pipelines.federation import member_sum
 from lepton_pipelines.federation.effects import (
-    Commitment,
     Deliver,
-    EpochOpened,
     Finished,
     Join,
     Reply,
@@ -45,67 +38,10 @@ from lepton_pipelines.federation.member import Member
 from lepton_pipelines.federation.secure_sum import pack, packed_layout, unpack
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 
-BATCH = 50
 GRACE = 300
 RETRY = 15.0
 BOUND = 1 << 40
 STEPS = (("edges", 1), ("tree-0/level-0", 2), ("tree-1/level-0", 1))  # name, sums in flight
-
-
-class Signature:
-    """A stand-in for Ed25519 that a simulation can afford: a keyed hash, checked by whoever knows all keys."""
-
-    secrets: dict[bytes, bytes] = {}  # noqa: RUF012
-
-    def __init__(self, name: str) -> None:
-        self.secret = hashlib.blake2b(name.encode(), digest_size=32).digest()
-        self.public = hashlib.blake2b(self.secret, digest_size=32).digest()
-        self.secrets[self.public] = self.secret
-
-    def sign(self, statement: bytes) -> bytes:
-        return hashlib.blake2b(statement, key=self.secret).digest()
-
-    @classmethod
-    def verify(cls, public: bytes, signature: bytes, statement: bytes) -> bool:
-        return hashlib.blake2b(statement, key=cls.secrets[public]).digest() == signature
-
-
-@dataclass
-class Disk:
-    """What survives a member's crash."""
-
-    epoch: int = 0
-    commitments: dict[str, Commitment] = field(default_factory=dict)
-    totals: dict[int, np.ndarray] = field(default_factory=dict)
-    checkpoints: list[tuple[int, bytes]] = field(default_factory=lambda: [(0, b"start")])
-    failing: bool = False
-
-    @property
-    def done(self) -> int:
-        number = 0
-        while number in self.totals:
-            number += 1
-        return number
-
-    @property
-    def next_number(self) -> int:
-        return 1 + max((one.number for one in self.commitments.values()), default=-1)
-
-    def commitment(self, name: str) -> Commitment | None:
-        return self.commitments.get(name)
-
-    def total(self, number: int) -> np.ndarray | None:
-        return self.totals.get(number)
-
-    def write(self, record: object) -> None:
-        match record:
-            case Commitment():
-                assert record.name not in self.commitments, "a commitment was written twice"
-                self.commitments[record.name] = record
-            case EpochOpened():
-                self.epoch = record.epoch
-            case TotalHeld():
-                self.totals[record.number] = record.total
 
 
 @dataclass
@@ -505,31 +441,6 @@ def fault_free_model(members: tuple[str, ...]) -> str:
     return state.hex()
 
 
-class MaskUsedTwiceError(AssertionError):
-    """A mask met a second plaintext: their difference can be read off."""
-
-
-@contextlib.contextmanager
-def masks_watched() -> Iterator[None]:
-    """Record every key that masks a vector, and fail if one ever masks two."""
-    used: dict[bytes, bytes] = {}
-    original = member_sum.mask
-
-    def watched(vector: np.ndarray, layout: object, *, add: tuple[bytes, ...], subtract: tuple[bytes, ...]) -> object:
-        plaintext = hashlib.sha256(vector.tobytes()).digest()
-        for sign, keys in (b"+", add), (b"-", subtract):
-            for key in keys:
-                if used.setdefault(sign + key, plaintext) != plaintext:
-                    raise MaskUsedTwiceError("a mask met a second plaintext")
-        return original(vector, layout, add=add, subtract=subtract)
-
-    member_sum.mask = watched
-    try:
-        yield
-    finally:
-        member_sum.mask = original
-
-
 def check(seed: int, *, trace: bool = False) -> str:
     """Run one schedule. Return how it ended; raise AssertionError if it ended as it must not."""
     simulation = Simulation(seed, trace=trace)
@@ -559,47 +470,6 @@ def check(seed: int, *, trace: bool = False) -> str:
     )
     assert excused, f"seed {seed} aborted without a cause: {ends} {schedule}"
     return "abort"
-
-
-def command(checked: Callable[..., str], *ends: str) -> int:
-    """Run schedules as the command line asks. checked: runs a seed and returns how it ended, one of `ends`."""
-    parser = argparse.ArgumentParser(description="Run the federation's state machines under seeded schedules.")
-    parser.add_argument("--schedules", type=int, default=2000)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--trace", action="store_true")
-    options = parser.parse_args()
-    if options.seed is not None:
-        print(checked(options.seed, trace=options.trace))  # noqa: T201
-        return 0
-    began, tally, counted = time.monotonic(), dict.fromkeys(ends, 0), 0
-    seeds = range(options.first, options.first + options.schedules)
-    batches = [seeds[begin : begin + BATCH] for begin in range(0, len(seeds), BATCH)]
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        for batch, (found, failure) in zip(batches, pool.map(partial(run_batch, checked), batches), strict=True):
-            if failure:
-                print(f"\n{failure}")  # noqa: T201
-                pool.shutdown(cancel_futures=True)
-                return 1
-            tally = {end: tally[end] + found.get(end, 0) for end in ends}
-            counted += len(batch)
-            if counted % 1000 == 0:
-                print(f"{counted} schedules, {tally}, {counted / (time.monotonic() - began):.0f}/s", flush=True)  # noqa: T201
-    print(f"{counted} schedules, {tally}, {time.monotonic() - began:.0f} s")  # noqa: T201
-    return 0
-
-
-def run_batch(checked: Callable[..., str], seeds: range) -> tuple[dict[str, int], str]:
-    """Run some schedules; return how many ended how, and the first failure."""
-    tally: dict[str, int] = {}
-    for seed in seeds:
-        try:
-            end = checked(seed)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
-            return tally, f"seed {seed}: {type(error).__name__}: {error}"
-        tally[end] = tally.get(end, 0) + 1
-    return tally, ""
 
 
 def check_batch(seeds: range) -> tuple[dict[str, int], str]:
