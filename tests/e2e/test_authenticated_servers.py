@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 PREFECT_PASSWORD, MLFLOW_PASSWORD = "prefects long enough password", "mlflows long enough password"
+TOKEN = "a-token-that-both-doors-want"
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,28 @@ def at_mlflow(mlflow_address, certificate):
 
 
 @pytest.fixture(scope="module")
+def by_token(serve, certificate, mlflow_address):
+    """What a shell exports for a Prefect server and a way to that MLflow server which want a token."""
+    key, chain = certificate
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "tests" / "e2e"), "--factory"]
+    tls = ["--port", "{port}", "--ssl-keyfile", str(key), "--ssl-certfile", str(chain)]
+    quiet = {"DOOR_TOKEN": TOKEN, "PREFECT_HOME": "{folder}", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    inside = {
+        "DOOR_UPSTREAM": mlflow_address,
+        "DOOR_ACCOUNT": f"admin:{MLFLOW_PASSWORD}",
+        "DOOR_AUTHORITY": str(certificate[1]),
+    }
+    return {
+        "PREFECT_API_URL": serve([*command, "token_doors:prefect", *tls], "/api/health", **quiet) + "/api",
+        "PREFECT_API_KEY": TOKEN,
+        "PREFECT_API_SSL_CERT_FILE": str(certificate[1]),
+        "MLFLOW_TRACKING_URI": serve([*command, "token_doors:mlflow", *tls], "/health", **quiet, **inside),
+        "MLFLOW_TRACKING_TOKEN": TOKEN,
+        "MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate[1]),
+    }
+
+
+@pytest.fixture(scope="module")
 def example(module_example):
     """The example, with a training that is over soon and two versions of which the second is no worse."""
     module_example.replace("pipeline.yaml", "comparison: {alone: true, pooled: true}", "comparison: {}")
@@ -205,6 +228,19 @@ def test_what_works_with_local_servers_works_with_these_and_no_password_is_writt
     written += ["".join(said).encode(), (tmp_path / "worker.txt").read_bytes()]
     for secret in (PREFECT_PASSWORD, MLFLOW_PASSWORD):
         assert not any(secret.encode() in text for text in written)
+
+
+def test_a_token_does_as_well_as_a_password_and_is_written_nowhere(example, module_lepton, by_token, tmp_path):
+    ended = module_lepton("run", example.spec, "--var", tmp_path / "wrong", **{**by_token, "PREFECT_API_KEY": "wrong"})
+    assert ended.code == 2 and "PREFECT_API_KEY" in ended.err, ended.err
+    told = {**by_token, "MLFLOW_TRACKING_TOKEN": "wrong"}
+    ended = module_lepton("run", example.spec, "--var", tmp_path / "wrong", **told)
+    assert ended.code == 2 and "MLFLOW_TRACKING_TOKEN" in ended.err, ended.err
+    for command in ("check", "deploy", "run"):
+        ended = module_lepton(command, example.spec, "--var", tmp_path / "var", **by_token)
+        assert ended.code == 0, (command, ended.err)
+        assert TOKEN not in ended.out + ended.err
+    assert not any(TOKEN.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
 def run_of_deployment(at_prefect):
