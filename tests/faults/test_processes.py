@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_an_organisations_folder_is_restored_from_an_older_copy_and_the_model_is
     again = processes.start(NAMES[2])
     for one in steady:
         ended = one.until("aborted")
-        assert ended["kind"] == "RunSuspended" and "valley holds totals up to sum 1, " in ended["reason"]
+        assert ended["kind"] == "RunSuspended" and re.search(r"valley holds totals up to sum \d, ", ended["reason"])
         assert one.gone() == 3
     resumed = [processes.start(name) for name in NAMES[:2]]
     assert processes.finish([*resumed, again]) == {fault_free_model}
