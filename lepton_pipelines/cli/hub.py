@@ -1,6 +1,9 @@
 """`lepton hub`: the relay's own commands, for its operator."""
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +21,11 @@ Metrics = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Answer Prometheus here; unset: nowhere.", show_default=False),
 ]
+KeptDays = Annotated[
+    int | None,
+    typer.Option(min=1, help="Days that the log keeps runs that are over; unset: for ever.", show_default=False),
+]
+CLEAR_SECONDS = 3600.0
 LogJson = Annotated[
     str | None,
     typer.Option(
@@ -32,6 +40,7 @@ LogJson = Annotated[
 @app.command()
 def init(
     address: Annotated[str, typer.Argument(help="host:port that organisations will dial.")],
+    kept_days: KeptDays = None,
     home: Home = HOME,
 ) -> None:
     """Create the hub's keys and its authority, at home, and show its fingerprint."""
@@ -40,7 +49,7 @@ def init(
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise UserError(f"{address} is not host:port, as in hub.example.org:7443.")
-    hub = HubHome.create(home, address)
+    hub = HubHome.create(home, address, kept_days=kept_days)
     typer.echo(f"the hub's keys are in {home}, readable by their owner alone")
     typer.echo(f"fingerprint  {hub.fingerprint}")
     typer.echo("Read it out to every organisation over a channel other than this file's.")
@@ -89,6 +98,9 @@ def serve(
         int, typer.Option(help="Port of the same address that takes vectors faster; -1: the next one.")
     ] = -1,
     home: Home = HOME,
+    kept_days: Annotated[
+        int | None, typer.Option(min=1, help="Instead of kept_days in the folder's hub.json.", show_default=False)
+    ] = None,
     metrics: Metrics = None,
     log_json: LogJson = None,
 ) -> None:
@@ -100,9 +112,12 @@ def serve(
 
     log_of_a_service(log_json)
     hub = HubHome(home)
+    days = kept_days or hub.kept_days
+    if days is not None:
+        _clear(home, days)
     server = HubServer(hub, listen=listen, frames=frames_port)
     try:
-        with served_metrics(metrics, HubMetrics(server, hub)) as port:
+        with served_metrics(metrics, HubMetrics(server, hub)) as port, _clearing(home, days):
             stopping = _stop_on_signals(server)
             server.start()
             typer.echo(f"listening on port {server.port}{'' if port is None else f', metrics on port {port}'}")
@@ -111,6 +126,71 @@ def serve(
     except UserError:
         server.stop()
         raise
+
+
+@app.command()
+def clear(
+    home: Home = HOME,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Instead of kept_days in the folder's hub.json.", show_default=False)
+    ] = None,
+) -> None:
+    """Delete from the log what was said in runs that were over for the days that the hub's settings say.
+
+    `lepton hub serve` does it by itself. Manifests, how runs ended, evidence and the ledger are kept.
+    """
+    from lepton_pipelines.identity.hub_home import HubHome
+
+    kept = days or HubHome(home).kept_days
+    if kept is None:
+        raise UserError(
+            f'{home / "hub.json"} does not say how long runs are kept: write "kept_days": 90 there, or name --days.'
+        )
+    if not (home / "hub.sqlite").exists():
+        raise UserError(f"{home} holds no log: no hub was ever served from there. Name its folder with --home.")
+    if not _clear(home, kept):
+        typer.echo(f"no run was over for {kept} days")
+
+
+def _clear(home: Path, days: int) -> int:
+    """Clear the log and say what went; return of how many runs."""
+    from contextlib import closing
+
+    from lepton_pipelines.federation.hub_log import HubLog
+    from lepton_pipelines.federation.hub_retention import clear_log
+
+    with closing(HubLog(home)) as log:
+        cleared = clear_log(log, days=days)
+    for one in cleared:
+        typer.echo(f"  run {one.run}: {one.statements} statements deleted, {one.bytes / 1e3:.1f} kB")
+    return len(cleared)
+
+
+@contextmanager
+def _clearing(home: Path, days: int | None) -> Iterator[None]:
+    """Clear the log about once an hour for the length of a block."""
+    if days is None:
+        yield
+        return
+    import logging
+    import sqlite3
+
+    over = threading.Event()
+
+    def again() -> None:
+        while not over.wait(CLEAR_SECONDS):
+            try:
+                _clear(home, days)
+            except sqlite3.OperationalError as error:  # locked, or the disk is full: both can pass
+                logging.getLogger("lepton.hub").warning("the log was not cleared: %s. Again in an hour", error)
+
+    thread = threading.Thread(target=again, name="clearing the log")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @app.command()
@@ -181,8 +261,6 @@ def _status(home: Path) -> dict[str, Any]:
 
 def _stop_on_signals(server: Any) -> Any:
     """Stop in a thread of its own: a signal handler must not wait."""
-    import threading
-
     asked = threading.Event()
 
     def stop() -> None:

@@ -36,6 +36,7 @@ class LiveView:
         self._noun, self._label, self._binary = noun, label, binary
         self._lock = threading.Lock()
         self._rows: dict[str, RowsRead] = {}
+        self._shown: dict[str, RowsRead] = {}
         self._done: dict[str, set[tuple[str, str]]] = {}
         self._rounds: dict[str, RoundFinished] = {}
         self._bars: dict[str, TaskID] = {}
@@ -94,7 +95,9 @@ class LiveView:
 
     def _read(self, event: RowsRead) -> None:
         self._rows[event.organisation] = event
-        if len(self._rows) == len(self._members):
+        # A part that goes on without a member that was lost reads its rows again: the same are not shown again.
+        if len(self._rows) == len(self._members) and self._rows != self._shown:
+            self._shown = dict(self._rows)
             self._progress.console.print(rows_table(self._rows, self._noun, self._label, binary=self._binary))
 
     def _round(self, event: RoundFinished) -> None:

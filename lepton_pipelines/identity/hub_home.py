@@ -42,10 +42,13 @@ class HubHome:
         self._database: sqlite3.Connection | None = None
 
     @classmethod
-    def create(cls, folder: Path, address: str, *, now: dt.datetime | None = None) -> "HubHome":
+    def create(
+        cls, folder: Path, address: str, *, kept_days: int | None = None, now: dt.datetime | None = None
+    ) -> "HubHome":
         """Draw the hub's keys and its authority. Raises UserError if the folder has some already.
 
-        address: host:port that organisations dial; it is written into admissions.
+        address: host:port that organisations dial; it is written into admissions. kept_days: how long its log keeps
+        runs that are over; None: for ever.
         """
         home = cls(make_private_folder(folder))
         authority_key = TlsKey.generate()
@@ -53,13 +56,21 @@ class HubHome:
         write_private(folder / "authority.pem", create_authority(authority_key, now=now or dt.datetime.now(dt.UTC)))
         write_private(folder / "signing.key", SigningKey.generate().private.private_bytes_raw())
         write_private(folder / "tls.key", TlsKey.generate().pem())
-        write_private(folder / "hub.json", json.dumps({"address": address}).encode())
+        write_private(folder / "hub.json", json.dumps({"address": address, "kept_days": kept_days}).encode())
         return home
 
     @property
     def address(self) -> str:
         """host:port that organisations dial."""
-        return str(json.loads(read_private(self.folder / "hub.json", what="the hub's settings"))["address"])
+        return str(self._settings()["address"])
+
+    @property
+    def kept_days(self) -> int | None:
+        """For how many days the log keeps runs that are over; None: for ever. Raises UserError if it is no number."""
+        days = self._settings().get("kept_days")
+        if days is not None and (not isinstance(days, int) or isinstance(days, bool) or days < 1):
+            raise UserError(f"{self.folder / 'hub.json'}: kept_days is {days!r}; write a number of days, 1 or more.")
+        return days
 
     @property
     def authority(self) -> bytes:
@@ -127,6 +138,14 @@ class HubHome:
                 AdmittedMember(name, bytes(key), certificate, dt.datetime.fromtimestamp(expires, dt.UTC), revoked)
                 for name, key, certificate, expires, revoked in rows
             ]
+
+    def _settings(self) -> dict[str, object]:
+        path = self.folder / "hub.json"
+        try:
+            told: dict[str, object] = json.loads(read_private(path, what="the hub's settings"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not JSON ({error}). Mend it, or restore it from a backup.") from error
+        return told
 
     def _certify(self, request: Request, *, now: dt.datetime | None, lifetime: dt.timedelta) -> Admission:
         key = bytes.fromhex(request.signing_key)

@@ -1,0 +1,26 @@
+"""The live view of a run, drawn from what a run tells."""
+
+import io
+
+from rich.console import Console
+
+from lepton_pipelines.cli.live import LiveView
+from lepton_pipelines.organisation.progress import RowsRead, StageFinished, StageStarted
+
+
+def drawn(events):
+    console = Console(file=io.StringIO(), width=120)
+    with LiveView(console, ["north"], noun="organisation", label="malignant", binary=True) as view:
+        for event in events:
+            view(event)
+    return console.file.getvalue()
+
+
+def test_a_part_that_goes_on_without_a_lost_member_shows_its_rows_once():
+    part = [StageStarted("north", "ingest"), RowsRead("north", 214, 0.61, 1), StageFinished("north", "ingest", 1.0)]
+    assert drawn([*part, *part]).count("61 %") == 1
+
+
+def test_rows_that_changed_when_they_were_read_again_are_shown_again():
+    told = drawn([RowsRead("north", 214, 0.61, 2), RowsRead("north", 213, 0.62, 2)])
+    assert "61 %" in told and "62 %" in told
