@@ -75,6 +75,11 @@ class ChangingSums(Protocol):
     """Sums whose members can change in the middle of a run, if all of them agreed to that beforehand."""
 
     @property
+    def members_may_change(self) -> bool:
+        """Whether all members signed for going on with other members, so that it can happen in this run."""
+        ...
+
+    @property
     def members_change(self) -> bool:
         """Whether the next sum is the first one of other members: what was begun with the old ones is closed before."""
         ...

@@ -33,6 +33,11 @@ class Collective:
         return isinstance(self._sums, ChangingSums) and self._sums.members_change
 
     @property
+    def members_may_change(self) -> bool:
+        """Whether a sum may be made by other members than the one before."""
+        return isinstance(self._sums, ChangingSums) and self._sums.members_may_change
+
+    @property
     def only_shard(self) -> Shard | None:
         """The shard that holds all rows of all parties, if they lie in one of this process."""
         return self._rows.shard if self._alone and type(self._rows) is LocalRows else None

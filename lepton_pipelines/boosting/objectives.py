@@ -81,13 +81,8 @@ class Objective:
     needs_statistic: bool = False
     custom: CustomFunction | None = None
 
-    @property
-    def statistic_length(self) -> int:
-        """How many int64 `statistic` returns: 0 if gradients need none."""
-        return (self.outputs + 1) * LIMBS if self.needs_statistic else 0
-
     def statistic(self, label: Float32Array, weight: Float32Array, margin: Float32Array) -> Int64Array:
-        """The sums of this round that gradients need, int64, (statistic_length,): they add up over rows.
+        """The sums of this round that gradients need, int64, ((outputs + 1) * LIMBS,): they add up over rows.
 
         For each output the sum of w √|margin − label|, then the sum of weights (`exact_sum`).
         """

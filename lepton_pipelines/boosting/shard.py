@@ -137,7 +137,7 @@ class Shard:
         state = self.rounds
         objective, pairs, margin = state.objective, state.pairs, self.margins[state.name]
         rows = margin.shape[1]
-        state.quantised = False
+        state.constants, state.scales = constants, None
         label, weight = self.label(state.name), self.weight(state.name)
         places = spans(rows, self.pool.threads if rows * objective.outputs > _SMALL else 1)
         largest = np.zeros((max(len(places), 1), objective.outputs, 2), np.float32)
@@ -156,13 +156,19 @@ class Shard:
         return state.largest
 
     def quantise(self, scales: tuple[float, float]) -> None:
-        """Turn the round's gradients into integers, in place; does nothing the second time."""
+        """Turn the round's gradients into integers, in place; does nothing the second time.
+
+        Under other scales than before they are computed again: the first ones were guessed.
+        """
         state = self.rounds
-        if state.quantised:
+        if state.scales == scales:
             return
-        state.quantised = True
+        if state.scales is not None:
+            self.compute_gradients(state.constants)
+        state.scales = scales
         limits = np.ldexp(1.0, BITS) / np.array(scales)
-        if (state.largest > limits).any():  # of a party that came back after the scale was agreed; else it would wrap
+        # Of a party that came back after the scale was agreed, or of a guess that is taken back: else they would wrap.
+        if (state.largest > limits).any():
             np.clip(state.pairs, -limits.astype(np.float32), limits.astype(np.float32), out=state.pairs)
         rows = state.pairs.shape[1]
         places = spans(rows, self.pool.threads if rows * len(state.pairs) > _SMALL else 1)
@@ -176,7 +182,8 @@ class _Rounds:
     lookup: codes of the rows, and what is kept beside them.
     pairs: float32, (outputs, rows, 2), gradient and hessian; the bits of int32 once quantised.
     rows, scratch: int32, room for row numbers. drawn: how many of `rows` the tree is grown from.
-    largest: float32, (2,), absolute gradient and hessian of the round.
+    largest: float32, (2,), absolute gradient and hessian of the round. constants: float64, which they were computed
+    with. scales: the integers that stand for 1.0, once `pairs` is quantised.
     nodes: where the rows of the tree under construction are. others: int32, rows that it was not grown from.
     """
 
@@ -189,7 +196,8 @@ class _Rounds:
     scratch: Int32Array
     drawn: int = 0
     largest: Float32Array = field(default_factory=lambda: np.zeros(2, np.float32))
-    quantised: bool = False
+    constants: Float64Array = field(default_factory=lambda: np.zeros(0))
+    scales: tuple[float, float] | None = None
     nodes: RowNodes | None = None
     others: Int32Array | None = None
 

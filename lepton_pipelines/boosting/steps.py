@@ -6,9 +6,10 @@ that adds up over shards and then, through `Sums`, over parties. A training runs
 - the steps of `edges` as often as the search for bin edges needs, then `BinRows` once;
 - the base score's steps;
 - `StartTraining` once, which returns what the first gradients need (see `prepare_round`);
-- for every tree `StartTree` (root histogram), `GrowNodes` once a level (rows follow the splits, the smaller
-  children are counted), `FinishTree` (leaves are added to the margins);
-- after every round `FinishRound`: metric vectors, and what the next gradients need, in one vector.
+- for every tree `StartTree` (root histogram; `GoOnWithTree` if that is known), `GrowNodes` once a level (rows follow
+  the splits, the smaller children are counted), `FinishTree` (leaves are added to the margins);
+- after every round `FinishRound`: metric vectors, what the next gradients need and, counted ahead, the next tree's
+  root, in one vector.
 """
 
 import math
@@ -23,7 +24,7 @@ from lepton_pipelines.boosting.features import FeatureSchema
 from lepton_pipelines.boosting.growing_tree import Splits
 from lepton_pipelines.boosting.metrics import metrics_of
 from lepton_pipelines.boosting.nodes import RowNodes, number_rows
-from lepton_pipelines.boosting.objectives import Objective, objective_of
+from lepton_pipelines.boosting.objectives import objective_of
 from lepton_pipelines.boosting.quantisation import EXPONENTS, count_exponents, read_exponents
 from lepton_pipelines.boosting.rows import NOTHING
 from lepton_pipelines.boosting.sampling import draw_rows
@@ -50,11 +51,6 @@ class BinRows:
         for name in dict.fromkeys((self.train, *self.evaluation)):
             shard.encode(name, self.binning, self.schema, trained_on=name == self.train)
         return NOTHING
-
-
-def prepared_length(objective: Objective) -> int:
-    """How long the vector of `prepare_round` is."""
-    return objective.statistic_length or 2 * EXPONENTS
 
 
 def prepare_round(shard: Shard) -> Int64Array:
@@ -107,15 +103,17 @@ class StartTraining:
 class ComputeGradients:
     """Compute the round's gradients after its statistic was summed.
 
-    total: int64, the objective's statistic over everybody.
+    total: int64, the objective's statistic over everybody. ahead: the tree that follows, to count its root as well.
     """
 
     total: Int64Array
+    ahead: "StartTree | None" = None
 
     def run(self, shard: Shard) -> Int64Array:
-        """Compute; returns the exponents of the largest gradient and hessian."""
+        """Compute; returns the exponents of the largest gradient and hessian, and the root's histogram if asked for."""
         constants = shard.rounds.objective.constants_after(self.total)
-        return _exponents(shard, constants)
+        exponents = _exponents(shard, constants)
+        return exponents if self.ahead is None else np.concatenate([exponents, self.ahead.run(shard)])
 
 
 @dataclass(frozen=True)
@@ -161,6 +159,19 @@ class StartTree:
         else:
             state.drawn, state.others = count, None
             number_rows(state.rows[:count])
+
+
+@dataclass(frozen=True)
+class GoOnWithTree:
+    """Begin a tree whose root was counted ahead, if the rows know nothing of that: they were rebuilt since."""
+
+    start: StartTree
+
+    def run(self, shard: Shard) -> Int64Array:
+        """Begin it where it was not; nothing to add up."""
+        if shard.rounds.nodes is None:
+            self.start.run(shard)
+        return NOTHING
 
 
 @dataclass(frozen=True)
@@ -218,16 +229,17 @@ class FinishRound:
     """Score the sets after a round, and prepare the next.
 
     evaluation: the sets, each scored by all metrics that the parameters ask for. prepare: whether another round
-    follows.
+    follows. ahead: its first tree, to count the root as well, under scales that may turn out to be others.
     """
 
     parameters: BoosterParameters
     evaluation: tuple[str, ...]
     weight_exponent: int | None
     prepare: bool
+    ahead: StartTree | None = None
 
     def run(self, shard: Shard) -> Int64Array:
-        """Score; returns the metrics' vectors, set by set, then that of `prepare_round`."""
+        """Score; returns the metrics' vectors, set by set, that of `prepare_round`, then the root's histogram."""
         objective = shard.rounds.objective
         vectors = []
         metrics = (
@@ -242,6 +254,8 @@ class FinishRound:
                 vectors.append(shard.custom_metric.measure_custom(shard.given(name), seen))
         if self.prepare:
             vectors.append(prepare_round(shard))
+        if self.ahead is not None:
+            vectors.append(self.ahead.run(shard))
         return np.concatenate(vectors) if vectors else NOTHING
 
 

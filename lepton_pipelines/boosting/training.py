@@ -39,7 +39,7 @@ from lepton_pipelines.boosting.progress import (
     last_scores,
     record,
 )
-from lepton_pipelines.boosting.quantisation import BITS, read_exponents, scale_of
+from lepton_pipelines.boosting.quantisation import BITS, EXPONENTS, read_exponents, scale_of
 from lepton_pipelines.boosting.rows import Rows, Step
 from lepton_pipelines.boosting.sampling import ColumnSampler
 from lepton_pipelines.boosting.shard import Shard
@@ -49,11 +49,11 @@ from lepton_pipelines.boosting.steps import (
     CountRows,
     FinishRound,
     FinishTree,
+    GoOnWithTree,
     GrowNodes,
     StartTraining,
     StartTree,
     add_to_others,
-    prepared_length,
     read_counts,
 )
 from lepton_pipelines.boosting.tree import Tree
@@ -201,6 +201,9 @@ class _Training:
         self.rounds_before = 0
         self.binning: Binning
         self._whole_trees: WholeTrees | None = None
+        self._statistic: Int64Array | None = None
+        self._scales: tuple[float, float] | None = None
+        self._root: Int64Array | None = None  # of the next tree, if it was counted ahead
         self._pool = Pool(threads_of(parameters.nthread))
         self._began = time.perf_counter()
         self._digest = hashlib.sha256()
@@ -237,7 +240,7 @@ class _Training:
         start = StartTraining(self.parameters, self.binning, self.train, self.evaluation, base, tuple(self.trees))
         for tree in self.trees:
             self._note(tree)
-        self._prepared = self._sum(start, "start")
+        self._take_prepared(self._sum(start, "start"), None)
 
     def _check_continues(self, outputs: int, features: int) -> None:
         if outputs != self.objective.outputs or features != self.features.count:
@@ -306,24 +309,54 @@ class _Training:
 
     def _grow_round(self, round_: int, learning_rate: float) -> None:
         parameters = self.parameters
-        if self.objective.needs_statistic:
-            step = ComputeGradients(self._prepared)
-            self._prepared = self._sum(step, f"round {round_}/gradients", bound=self.row_count)
-        exponents = read_exponents(self._prepared)
-        scales = scale_of(exponents[0]), scale_of(exponents[1])
+        if self._statistic is not None:
+            ahead = self._ahead()
+            step = ComputeGradients(self._statistic, ahead)
+            bound = self.row_count << BITS if ahead else self.row_count
+            self._take_scales(self._sum(step, f"round {round_}/gradients", bound=bound), ahead)
         share = np.float32(learning_rate) / np.float32(parameters.num_parallel_tree)
         rules = self._rules(float(share))
         shard = self.rows.only_shard if grows_whole(rules) else None
         grower = Grower(rules, self._pool, self._histograms)
         for output in range(self.objective.outputs):
             for parallel in range(parameters.num_parallel_tree):
-                start = StartTree(output, scales, parameters.subsample, parameters.seed, len(self.trees))
+                start = self._next_tree(output)
                 if shard is not None:
                     tree = self._grow_whole(shard, rules, start)
                 else:
                     tree = self._grow_by_sums(grower, start, f"round {round_}/tree {output}.{parallel}")
                 self.trees.append(tree)
                 self._note(tree)
+
+    def _next_tree(self, output: int) -> StartTree:
+        if self._scales is None:
+            raise RuntimeError("a tree is begun before its gradients' scales are agreed")
+        return StartTree(output, self._scales, self.parameters.subsample, self.parameters.seed, len(self.trees))
+
+    def _ahead(self) -> StartTree | None:
+        """Return the next round's first tree if its root is to be counted before its scales are known.
+
+        They are seldom others than those of the round before, and then a round has one sum less; else it is counted
+        again. Not where whoever carries the sums is to see nothing of a tree, where other members could make the second
+        sum than made the first, where a user's own objective would be asked twice, nor where a sum costs nothing.
+        """
+        wanted = self._scales is not None and self.own.objective is None and not self.pad_levels
+        if not wanted or self.rows.members_may_change or self.rows.only_shard is not None:
+            return None
+        return self._next_tree(0)
+
+    def _take_prepared(self, total: Int64Array, ahead: StartTree | None) -> None:
+        """Keep what the next gradients need of everybody: a statistic, or the scales."""
+        if self.objective.needs_statistic:
+            self._statistic = total
+        else:
+            self._take_scales(total, ahead)
+
+    def _take_scales(self, total: Int64Array, ahead: StartTree | None) -> None:
+        """Read the scales that all parties agree on, and keep a root that was counted under the same ones."""
+        gradient, hessian = read_exponents(total[: 2 * EXPONENTS])
+        self._scales = scale_of(gradient), scale_of(hessian)
+        self._root = total[2 * EXPONENTS :] if ahead is not None and ahead.scales == self._scales else None
 
     def _grow_whole(self, shard: Shard, rules: TreeRules, start: StartTree) -> Tree:
         """Grow a tree from the rows of one shard, which are all there are."""
@@ -340,7 +373,11 @@ class _Training:
         cells, bound, levels = 2 * self.binning.cells, self.row_count << BITS, self.parameters.max_depth
         growth = grower.grow(scales=scales, tree_number=number, class_index=output)
         next(growth)
-        total = self._sum(start, f"{name}/0", bound=bound)
+        if self._root is None:
+            total = self._sum(start, f"{name}/0", bound=bound)
+        else:
+            total, self._root = self._root, None
+            self.rows.run(GoOnWithTree(start))
         level = 0
         while True:
             try:
@@ -362,17 +399,20 @@ class _Training:
         return tree
 
     def _score(self, round_: int, *, last: bool) -> tuple[Scores, Scores]:
-        """Score all sets after a round; what the next gradients need comes along in the same sum."""
-        step = FinishRound(self.parameters, self.evaluation, self.weight_exponent, prepare=not last)
+        """Score all sets after a round; what the next gradients and tree need comes along in the same sum."""
+        ahead = None if last or self.objective.needs_statistic else self._ahead()
+        step = FinishRound(self.parameters, self.evaluation, self.weight_exponent, prepare=not last, ahead=ahead)
         lengths = [metric.length for metric in self.metrics] * len(self.evaluation)
-        prepared = 0 if last else prepared_length(self.objective)
-        if not lengths and not prepared:
+        if last and not lengths:
             return {}, {}
         bound = max([1 << 40, *(metric.bound for metric in self.metrics)])
         if self.objective.needs_statistic:
             bound = max(bound, EXACT_SUM_BOUND)
+        if ahead is not None:
+            bound = max(bound, self.row_count << BITS)
         total = self._sum(step, f"round {round_}/scores", bound=bound)
-        self._prepared = total[len(total) - prepared :]
+        if not last:
+            self._take_prepared(total[sum(lengths) :], ahead)
         own = self.rows.own if self.rows.own is not None else total
         return self._read(total, lengths), self._read(own, lengths)
 

@@ -121,6 +121,11 @@ class StagedSums:
         write_private(path, json.dumps({"held": said, "before": before}).encode(), replace=True)
 
     @property
+    def members_may_change(self) -> bool:
+        """Whether all members signed for going on without one that is lost."""
+        return self.manifest.when_lost == "go_on"
+
+    @property
     def members_change(self) -> bool:
         """Whether the next sum is the first one of other members."""
         return self._replay.members_change

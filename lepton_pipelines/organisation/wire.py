@@ -26,7 +26,7 @@ PURPOSES = {
     "start": "first gradients' scale",
     "gradients": "gradients' scale",
     "tree": "gradient histograms",
-    "scores": "scores a round",
+    "scores": "scores, next tree's root",
     "evaluation": "evaluation",
     "shown": "figures that may be shown",
     "comparison": "the demo's comparison",
@@ -46,6 +46,11 @@ class CountedSums:
     def parties(self) -> int:
         """How many parties' vectors a total is made of."""
         return self._sums.parties
+
+    @property
+    def members_may_change(self) -> bool:
+        """Whether members can change in this run."""
+        return isinstance(self._sums, ChangingSums) and self._sums.members_may_change
 
     @property
     def members_change(self) -> bool:

@@ -148,3 +148,45 @@ def test_growing_by_loss_takes_far_fewer_sums_than_splits_and_gives_the_same_mod
     together = lp.simulate(params, parts, 3, edges=edges, callbacks=[sums], verbose_eval=False)
     assert bytes(together.save_raw("ubj")) == bytes(whole.save_raw("ubj"))
     assert np.diff(sums.so_far).max() < 63 / 2
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"objective": "binary:logistic", "eval_metric": ["logloss", "auc"]},  # its largest gradient hardly changes
+        {"objective": "reg:squarederror", "learning_rate": 0.9, "min_child_weight": 0},  # becomes smaller by the round
+        {"objective": "reg:squarederror", "learning_rate": 2.7},  # becomes larger: what was counted ahead had no room
+        {"objective": "reg:absoluteerror", "subsample": 0.7, "seed": 3},  # needs a sum before its gradients
+        {"objective": "multi:softprob", "num_class": 3, "learning_rate": 1.0},
+    ],
+)
+def test_a_root_that_was_counted_ahead_is_that_of_the_scales_or_counted_again(params):
+    rng = np.random.default_rng(9)
+    X = rng.normal(size=(2000, 6)).astype(np.float32)
+    score = X[:, 0] * X[:, 1] + X[:, 2]
+    label = np.digitize(score, [-0.5, 0.5]) if "num_class" in params else score > 0 if "auc" in str(params) else score
+    edges = [np.append(np.linspace(-2, 2, 60), 9).astype(np.float32)] * 6
+    params = params | {"max_depth": 4, "nthread": 2}
+    classes, rounds = params.get("num_class", 1), 10
+    row_id = np.arange(2000)
+
+    def data(part):
+        return lp.Dataset(X[part], label[part].astype(np.float32), row_id=row_id[part])
+
+    sums, whole = Sums(), {}
+    every = data(slice(None))
+    alone = lp.train(
+        params, every, rounds, edges=edges, evals=[(every, "rows")], evals_result=whole, verbose_eval=False
+    )
+    parts, scores = [data(slice(0, 700)), data(slice(700, None))], {}
+    together = lp.simulate(
+        params, parts, rounds, edges=edges, evals=[(parts, "rows")], evals_result=scores, callbacks=[sums],
+        verbose_eval=False,
+    )  # fmt: skip
+    assert bytes(together.save_raw("ubj")) == bytes(alone.save_raw("ubj"))
+    assert scores == whole
+    a_round = np.diff(sums.so_far[:-1])
+    least = 4 * classes + (params["objective"] == "reg:absoluteerror")
+    assert a_round.min() == least
+    if params.get("learning_rate", 0) in (0.9, 2.7):
+        assert least + 1 in a_round  # the guess was wrong and cost one sum

@@ -64,6 +64,10 @@ class ScheduledSums:
         return len(self.schedule.stages[self._stage].members)
 
     @property
+    def members_may_change(self) -> bool:
+        return True
+
+    @property
     def members_change(self) -> bool:
         return self._index == self.schedule.stages[self._stage].end
 

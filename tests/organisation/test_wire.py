@@ -64,7 +64,7 @@ def test_traffic_is_counted_by_purpose_and_adds_up():
     ("name", "purpose"),
     [
         ("boosting/round 12/tree 0.0/3", "gradient histograms"),
-        ("boosting/round 12/scores", "scores a round"),
+        ("boosting/round 12/scores", "scores, next tree's root"),
         ("binning/rows", "row counts"),
         ("evaluation/north alone", "evaluation"),
         ("shown/contents", "figures that may be shown"),
