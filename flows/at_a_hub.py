@@ -5,14 +5,16 @@ hub is an invitation, which `lepton org serve` holds against the organisation's 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from flows.organisation_run import organisation_run
 from flows.organisation_watch import organisation_watch
 from flows.promote import ask_for_approval
+from flows.stopping import is_called_off
 from lepton_pipelines.evaluation.result import DriftReport, Evaluation
+from lepton_pipelines.federation.calling_off import call_off, was_proposed_from
 from lepton_pipelines.federation.changing import go_on, stages_here, stands_still_again
 from lepton_pipelines.federation.grpc_member import RunSuspended
 from lepton_pipelines.federation.manifest import Kind
@@ -104,6 +106,24 @@ def watch_at_hub(
         folder.write(DRIFT_FILE, report.model_dump_json())
     forget_totals(folder.run_id, keys)
     return report
+
+
+def calls_off(pipeline: Pipeline, run_id: str, file: Path | None, home: Path | None) -> Callable[[], None] | None:
+    """Return what ends a run for everyone when its flow run is cancelled where it was begun; None without a hub.
+
+    Elsewhere a cancelled part is a lost one: the others wait for it, or go on without it if all signed for that.
+    """
+    if pipeline.federation == "in-process" or file is None:
+        return None
+    own = read_organisation(file)
+
+    def call_off_here() -> None:
+        keys = home_of(own, home)
+        if was_proposed_from(keys, run_id) and is_called_off():
+            reason = f"{own.organisation}: run {run_id} was cancelled where it was begun"
+            call_off(run_id, keys, reason, address=hub_of(pipeline).hub)
+
+    return call_off_here
 
 
 def part_path(organisation: str) -> str:

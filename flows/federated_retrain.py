@@ -47,7 +47,7 @@ def federated_retrain(
     """
     # What computes is imported here: Prefect loads this module once more after a run was cancelled, in a process for
     # the hook above, and that shall be gone soon, too.
-    from flows.at_a_hub import retrain_at_hub
+    from flows.at_a_hub import calls_off, retrain_at_hub
     from flows.in_one_process import retrain_here
     from lepton_pipelines.organisation.checking import check_spec
 
@@ -55,7 +55,11 @@ def federated_retrain(
     check_spec(pipeline)
     check_writable(var)
     also_log_json(os.environ.get(VARIABLE))
-    with stopped_in_time(), told_run(pipeline.name, folder.run_id, pipeline.members) as told:
+    cancelled = calls_off(pipeline, folder.run_id, organisation, home)
+    with (
+        stopped_in_time(when_cancelled=cancelled),
+        told_run(pipeline.name, folder.run_id, pipeline.members) as told,
+    ):
         if pipeline.federation != "in-process":
             told.append(retrain_at_hub(pipeline, folder, organisation, home))
         else:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger
+from prefect._internal.control_listener import get_intent
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
@@ -18,7 +19,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling, Crashed
 
 from flows.run_ids import new_run_id, new_watch_id, run_to_work_on
-from flows.stopping import end_children, stopped_in_time
+from flows.stopping import CAN_GO_ON, end_children, stopped_in_time
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import Pipeline
 
@@ -100,7 +101,7 @@ def _on_pools(pipeline: Pipeline, flow: str, parameters: Mapping[str, dict[str, 
             _wait(client, {name: part.id for name, part in parts.items()})
         except BaseException:
             # A part that failed, Ctrl-C, or Prefect cancels: nobody shall wait for a sum that never comes.
-            _cancel(client, parts)
+            _cancel(client, parts, "the run was cancelled" if get_intent() == "cancel" else f"stopped; {CAN_GO_ON}")
             raise
 
 
@@ -140,9 +141,9 @@ def _wait(client: SyncPrefectClient, parts: Mapping[str, UUID]) -> None:
             del left[name]
 
 
-def _cancel(client: SyncPrefectClient, parts: Mapping[str, FlowRun]) -> None:
+def _cancel(client: SyncPrefectClient, parts: Mapping[str, FlowRun], why: str) -> None:
     for name, part in parts.items():
         state = client.read_flow_run(part.id).state
         if state is not None and not state.is_final() and not state.is_cancelling():
             get_run_logger().warning("cancelling %s's part", name)
-            client.set_flow_run_state(part.id, Cancelling(message="the run was stopped"))
+            client.set_flow_run_state(part.id, Cancelling(message=why))

@@ -46,7 +46,7 @@ def watch_drift(
         home: With a hub, the folder with this organisation's keys; empty for the one in its file, or ./organisation.
     """
     # What computes is imported here, as in `federated_retrain`.
-    from flows.at_a_hub import watch_at_hub
+    from flows.at_a_hub import calls_off, watch_at_hub
     from flows.in_one_process import watch_here
     from lepton_pipelines.organisation.checking import check_spec
     from tasks import drift as drift_tasks
@@ -55,7 +55,7 @@ def watch_drift(
     check_writable(var)
     watch = run or new_watch_id()
     report: DriftReport | None
-    with stopped_in_time():
+    with stopped_in_time(when_cancelled=calls_off(pipeline, watch, organisation, home)):
         if pipeline.federation != "in-process":
             report = watch_at_hub(pipeline, RunFolder(var, watch), organisation, home, worse)
         else:

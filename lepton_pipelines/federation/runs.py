@@ -298,6 +298,7 @@ def propose(manifest: "Manifest", home: "OrganisationHome", *, address: str | No
     """Open a run at the hub, which invites its members. Raises UserError if the hub refuses it."""
     from importlib.metadata import version
 
+    from lepton_pipelines.federation.calling_off import note_proposed
     from lepton_pipelines.federation.hub_connection import HubConnection
 
     connection = HubConnection(home.credentials(), address=address, patience=PATIENCE)
@@ -306,6 +307,7 @@ def propose(manifest: "Manifest", home: "OrganisationHome", *, address: str | No
         connection.propose(manifest)
     finally:
         connection.close()
+    note_proposed(home, manifest.run)
 
 
 def manifest_of(connection: "HubConnection", run_id: str) -> "Manifest":

@@ -206,7 +206,9 @@ def starter(api: str, flow: str) -> dict:
     return found
 
 
-def test_cancelling_the_run_on_its_page_stops_every_organisation_within_ten_seconds_and_leaves_nothing(platform):
+def test_cancelling_the_run_on_its_page_stops_every_organisation_within_ten_seconds_and_leaves_nothing(
+    platform, lepton
+):
     home, _ = platform
     with a_long_run(home) as (api, before, started):
         # What the page's button does.
@@ -220,9 +222,21 @@ def test_cancelling_the_run_on_its_page_stops_every_organisation_within_ten_seco
             assert time.monotonic() < cancelled + 40, (flow_run_processes(home), since(api, before))
             time.sleep(0.2)
     assert len(since(api, before)) == 7  # what starts the parts, and a part with its steps at each of three
+    newest = run_at_hub(home, lepton)
+    assert (newest["state"], newest["reason"]) == (
+        "aborted",
+        f"{newest['reason'].partition(':')[0]}: run {newest['run']} was cancelled where it was begun",
+    )
 
 
-def test_what_starts_the_parts_takes_them_with_it_when_it_is_killed(platform):
+def run_at_hub(home: PlatformHome, lepton) -> dict:
+    """What the hub says of the run that was begun last."""
+    ended = lepton("hub", "status", "--json", "--home", home.hub)
+    assert ended.code == 0, ended.err
+    return max(json.loads(ended.out)["runs"], key=lambda run: run["run"])
+
+
+def test_what_starts_the_parts_takes_them_with_it_when_it_is_killed(platform, lepton):
     home, _ = platform
     with a_long_run(home) as (api, before, started):
         (starter_process,) = [pid for pid in flow_run_processes(home) if flow_run_of(pid) == started]
@@ -234,6 +248,7 @@ def test_what_starts_the_parts_takes_them_with_it_when_it_is_killed(platform):
     states = {run["id"]: run["state"]["name"] for run in since(api, before)}
     assert states.pop(started) == "Crashed"
     assert len(states) == 6 and set(states.values()) == {"Cancelled"}
+    assert run_at_hub(home, lepton)["state"] in ("running", "suspended")  # it goes on when it is retried
 
 
 @contextmanager

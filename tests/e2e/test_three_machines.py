@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect.states import Cancelling
 from typer.testing import CliRunner
 
 from lepton_pipelines.cli.app import app
@@ -345,6 +346,37 @@ def test_the_way_back_stands_in_the_hubs_ledger(machines, publisher):
     told = ("--version", 3, "--reason", "the scanners are calibrated", "--home", "organisation")
     assert "of the hub's" in machines.at(PUBLISHER, "promote", "breast-cancer", *told)
     assert history_at(machines, PUBLISHER).aliases["breast-cancer", "champion"] == 3
+
+
+@pytest.fixture
+def longer(machines):
+    """Every hospital's copy of the pipeline asks for 5,000 rounds, for one test."""
+    before = {name: (machines.folder / name / "pipeline.yaml").read_text() for name in NAMES}
+    for name, told in before.items():
+        told = told.replace("rounds: 60", "rounds: 5000").replace("  early_stopping_rounds: 10\n", "")
+        (machines.folder / name / "pipeline.yaml").write_text(told)
+    yield {"rounds": 5000, "early_stopping_rounds": None}
+    for name, told in before.items():
+        (machines.folder / name / "pipeline.yaml").write_text(told)
+
+
+def test_cancelling_the_run_on_its_page_where_it_was_begun_ends_it_for_everyone(machines, publisher, longer):
+    found = publisher.deployment(f"federated-retrain/breast-cancer-{PUBLISHER}")
+    pipeline = found.parameters["pipeline"]
+    told = {"pipeline": {**pipeline, "training": {**pipeline["training"], **longer}}}
+    begun = publisher.ask(lambda client: client.create_flow_run_from_deployment(found.id, parameters=told))
+    one = publisher.wait_for_run("federated-retrain", lambda run: run.id == begun.id and "lepton.run" in run.labels)
+    run, end = one.labels["lepton.run"], time.monotonic() + 120
+    while sums_begun(machines.folder / "valley" / "organisation" / "runs" / run / "journal.sqlite") < 60:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    publisher.ask(lambda client: client.set_flow_run_state(begun.id, Cancelling()))
+    for name in ("harbour", "valley"):
+        machines.until(name, f"run {run} was ended: north: run {run} was cancelled where it was begun", seconds=20)
+        machines.until(name, f"run {run} ended here with an error", seconds=20)
+    assert f"run {run}: aborted" in machines.here("hub", "hub", "status")
+    ended = publisher.wait_for_run("federated-retrain", lambda run: run.id == begun.id and run.state.is_final())
+    assert ended.state.is_cancelled()
 
 
 def test_an_invitation_that_a_policy_refuses_is_declined_with_the_reason_for_everyone(machines):
