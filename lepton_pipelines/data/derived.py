@@ -21,7 +21,7 @@ from lepton_pipelines.spec.errors import UserError
 from .keys import UInt64Array, combine, start
 from .splits import ValuesByColumn, hash_column
 from .validation import read
-from .values import NO_TIME, Values
+from .values import NO_TIME, OUTSIDE, Values
 from .windows import Ordered, compute
 
 if TYPE_CHECKING:
@@ -268,6 +268,8 @@ def _narrowed(values: ValuesByColumn, contract: Contract, by: tuple[str, ...], c
     known = ~(times.missing | times.wrong) & (times.values != NO_TIME)
     for name in by:
         known &= ~(values[name].missing | values[name].wrong)
+        if contract.column(name).kind == "category":
+            known &= values[name].values != OUTSIDE  # read as missing, though no violation
     state = start("series")
     hashes = [hash_column(values[name], state, contract.column(name).categories) for name in by]
     series = combine(hashes) if by else np.full(len(known), _ONE_SERIES, np.uint64)

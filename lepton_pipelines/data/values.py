@@ -18,7 +18,7 @@ MISSING = -1
 """Code of a missing category."""
 
 OUTSIDE = -2
-"""Code of a category that the contract does not list."""
+"""Code of a category that the contract does not list; where `other_categories` is missing it is no violation."""
 
 _TRUE = {"true", "t", "yes", "y", "1"}
 _FALSE = {"false", "f", "no", "n", "0"}
@@ -146,7 +146,22 @@ def _categories(series: "pd.Series[Any]", column: Column) -> Values:
         text = _category(unique, places)
         table[i] = MISSING if text in markers else places.get(text, OUTSIDE)
     values = table[codes]
-    return Values(values, values == MISSING, values == OUTSIDE)
+    wrong = values == OUTSIDE if column.other_categories == "refuse" else np.zeros(len(values), dtype=np.bool_)
+    return Values(values, values == MISSING, wrong)
+
+
+def count_categories(series: "pd.Series[Any]", column: Column) -> dict[str, int]:
+    """Count a raw column's values as the categories that they would be. Returns rows by category, in no order."""
+    import pandas as pd
+
+    codes, uniques = pd.factorize(series, use_na_sentinel=True)
+    counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
+    found: dict[str, int] = {}
+    for unique, count in zip(uniques, counts, strict=True):
+        text = _category(unique, {})
+        if text and text not in column.missing:
+            found[text] = found.get(text, 0) + int(count)
+    return found
 
 
 def _category(value: Any, places: dict[str, int]) -> str:

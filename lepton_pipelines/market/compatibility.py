@@ -48,7 +48,9 @@ def differences(mine: Column, theirs: Column) -> list[str]:
     ):
         if one != other:
             problems.append(f"{what} {one} and {other}")
-    if mine.kind == theirs.kind == "category" and mine.categories != theirs.categories:
+    if mine.find_categories != theirs.find_categories:
+        problems.append("categories are found by one and listed by the other")
+    elif mine.kind == theirs.kind == "category" and mine.categories != theirs.categories:
         only = sorted(set(mine.categories) ^ set(theirs.categories))
         problems.append(f"categories differ by {', '.join(only[:5])}" if only else "categories stand in another order")
     return problems

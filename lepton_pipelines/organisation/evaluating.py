@@ -8,6 +8,7 @@ allows; where scores are not shown, others learn whether its limits were kept an
 import json
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +34,7 @@ from lepton_pipelines.organisation.reports import EvaluateReport
 from lepton_pipelines.organisation.rows import CountScores, Scorer, TakeRows
 from lepton_pipelines.organisation.wire import gather, gather_json
 from lepton_pipelines.spec.algorithm import find_algorithm
-from lepton_pipelines.spec.contract import Column
+from lepton_pipelines.spec.contract import Column, Contract
 from lepton_pipelines.spec.training import XGBOOST
 from lepton_pipelines.sums import Int64Array
 
@@ -208,22 +209,34 @@ class Evaluating:
 
     def _comparable(self, champion: "ModelInUse") -> bool:
         """Tell whether the champion takes the columns of this contract; if not, say so."""
-        if list(find_algorithm(champion.algorithm).columns(champion.model)) == list(self.part.features.names):
-            return True
-        progress.tell(
-            self.part.folder.run_id,
-            progress.Notice(self.part.name, "the champion takes other columns: it cannot be compared on these rows"),
-        )
-        return False
+        if list(find_algorithm(champion.algorithm).columns(champion.model)) != list(self.part.features.names):
+            self.part.notice("the champion takes other columns: it cannot be compared on these rows")
+            return False
+        if other := champion.other_codes(self.part.contract):
+            self.part.notice(
+                f"the champion was trained with other categories of {', '.join(other)}: it cannot be compared on "
+                "these rows"
+            )
+            return False
+        return True
 
 
 @dataclass(frozen=True)
 class ModelInUse:
-    """The champion: its version, the algorithm that it is of, and its model file."""
+    """The champion: its version, the algorithm that it is of, its model file, and the categories that it knows."""
 
     version: str
     algorithm: str
     model: bytes
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def other_codes(self, contract: Contract) -> list[str]:
+        """Return the columns whose categories have other codes in this model than in a contract."""
+        if self.algorithm != XGBOOST:
+            return []
+        known = {name: list(listed) for name, listed in self.categories.items()}
+        wanted = contract.feature_categories
+        return sorted(name for name in known.keys() | wanted.keys() if known.get(name) != wanted.get(name))
 
 
 def shared_champion(part: "OrganisationRun", name: str) -> ModelInUse | None:
@@ -231,15 +244,19 @@ def shared_champion(part: "OrganisationRun", name: str) -> ModelInUse | None:
 
     def say() -> bytes:
         mine = part.champion()
-        return b"" if mine is None else f"{mine.version}\n{mine.algorithm}\n".encode() + mine.model
+        return (
+            b""
+            if mine is None
+            else "\n".join((mine.version, mine.algorithm, json.dumps(mine.categories), "")).encode() + mine.model
+        )
 
     document = part.once(name, say)
     told = gather(part.sums, name, member=part.name, members=part.pipeline.members, document=document)
     found = told[part.pipeline.publisher]
     if not found:
         return None
-    version, algorithm, model = found.split(b"\n", 2)
-    return ModelInUse(version.decode(), algorithm.decode(), model)
+    version, algorithm, categories, model = found.split(b"\n", 3)
+    return ModelInUse(version.decode(), algorithm.decode(), model, json.loads(categories))
 
 
 def class_names(label: Column, classes: int) -> tuple[str, ...]:

@@ -79,7 +79,9 @@ def publish_model(
 
     parts: the publisher's first. Raises UserError for what MLflow refuses.
     """
-    mine, contract = parts[0], pipeline.read_contract()
+    mine = parts[0]
+    told = pipeline.with_categories(mine.ingest.categories)
+    contract = told.read_contract()
     own_history = {one.name: one.history for one in mine.evaluated.organisations if one.history is not None}
     publication = Publication(
         run_id=mine.run_id,
@@ -95,7 +97,7 @@ def publish_model(
         own_history=own_history,
         scores=mine.evaluated.figures.scores,
         datasets=[rows_used(pipeline, contract, part) for part in parts],
-        files={SPEC_FILE: pipeline.with_contract_inside().model_dump_json(indent=2)},
+        files={SPEC_FILE: told.with_contract_inside().model_dump_json(indent=2)},
         tags={
             "lepton.organisations": ", ".join(pipeline.members),
             "lepton.spec_digest": pipeline.digest().hex(),

@@ -32,6 +32,7 @@ class IngestReport(Report):
     label_mean: float | None = Field(description="with two classes the share of positives")
     workers: int
     threads: int
+    categories: dict[str, list[str]] = Field(default_factory=dict, description="that members found, by column")
     seconds: float
 
 

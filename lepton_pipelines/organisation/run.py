@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -26,9 +27,11 @@ from lepton_pipelines.organisation import progress
 from lepton_pipelines.organisation.algorithms import ToHeld, model_file, uses_engine
 from lepton_pipelines.organisation.algorithms import train as train_otherwise
 from lepton_pipelines.organisation.checking import check_allowed, check_product, check_split
+from lepton_pipelines.organisation.checkpoint_keeper import CheckpointKeeper
 from lepton_pipelines.organisation.comparison import Compared, compare
 from lepton_pipelines.organisation.evaluating import Evaluating, ModelInUse, shared_champion
 from lepton_pipelines.organisation.folder import QUARANTINE, ROWS_FILE, RunFolder, write_private
+from lepton_pipelines.organisation.found_categories import settle_categories
 from lepton_pipelines.organisation.hub_record import record_of
 from lepton_pipelines.organisation.journal import Journal
 from lepton_pipelines.organisation.kept_edges import edges_of_run
@@ -48,7 +51,6 @@ from lepton_pipelines.organisation.reports import (
 from lepton_pipelines.organisation.rows import (
     DigestRows,
     ReadPieces,
-    Restore,
     ToShard,
     feature_schema,
     summarise,
@@ -66,7 +68,6 @@ from lepton_pipelines.spec.training import Training
 from lepton_pipelines.sums import Sums
 
 Reported = TypeVar("Reported", bound=Report)
-CHECKPOINT_SECONDS = 1.0  # trees that take less are kept several at a time
 
 
 class OrganisationRun:
@@ -117,6 +118,7 @@ class OrganisationRun:
         self.product: ProductUse | None = None
         self._journal = Journal.of(folder.var, self.name)
         self._registry: Future[OpenRegistry] | None = None
+        self._categories: dict[str, list[str]] | None = None
         self._resources = ExitStack()
 
     @property
@@ -134,8 +136,8 @@ class OrganisationRun:
         """Return the model in use; None if there is none, or we do not publish."""
         if self._registry is None:
             return None
-        found = self._registry.result().champion(self._notice)
-        return None if found is None else ModelInUse(found.version, found.algorithm, found.model)
+        found = self._registry.result().champion(self.notice)
+        return None if found is None else ModelInUse(found.version, found.algorithm, found.model, found.categories)
 
     def ingest(self) -> IngestReport:
         """Open the source and the cluster, and have every worker read its pieces.
@@ -161,9 +163,14 @@ class OrganisationRun:
         self.client = client = self._resources.enter_context(
             open_cluster(self.organisation.compute, organisation=self.name, share=self.share)
         )
+        if self._categories is None:  # sums are made once, also where reading is tried again
+            self._categories = settle_categories(self, client, source)
+            self.contract = self.contract.with_categories(self._categories)
+            self.features = feature_schema(self.contract)
+        source = replace(source, contract=self.contract)
         pieces = source.pieces()
         if source.table_version is not None:
-            self._notice(f"reads version {source.table_version} of Delta table {self.organisation.data.url}")
+            self.notice(f"reads version {source.table_version} of Delta table {self.organisation.data.url}")
         quarantine = None
         if self.organisation.on_violation == "quarantine":
             quarantine = str((self.own_folder.path / QUARANTINE).absolute())
@@ -172,7 +179,7 @@ class OrganisationRun:
             ReadPieces(source, self.pipeline.split, quarantine),
             pieces,
             [max(piece.rows, 0) or piece.file.size for piece in pieces],
-            on_loss=self._notice,
+            on_loss=self.notice,
         )
         self._resources.callback(self.rows.close)
         threads = client.nthreads()  # type: ignore[no-untyped-call]
@@ -192,6 +199,7 @@ class OrganisationRun:
             label_mean=shown,
             workers=len(self.rows.parts),
             threads=self.threads,
+            categories=self._categories,
             seconds=0,
         )
 
@@ -208,7 +216,7 @@ class OrganisationRun:
         check_split(self.name, self.summary.rows)
         warnings = found.warnings(self.contract, organisation=self.name)
         for warning in warnings:
-            self._notice(warning.removeprefix(f"{self.name}: "))  # a notice says whose it is by itself
+            self.notice(warning.removeprefix(f"{self.name}: "))  # a notice says whose it is by itself
         self.digest = dataset_digest(digest for part in self.rows.ask(_digests) for digest in part)
         algorithm, policy = self.pipeline.training.algorithm, self.organisation.policy
         held = ToShard(self.threads, self.keeps_edges) if self.engine else ToHeld(algorithm, policy)
@@ -216,12 +224,10 @@ class OrganisationRun:
         if self._registry is not None:
             self._registry.result()
         # Nobody bins before everybody's rows are accepted, and all work from the same spec.
-        agreed = self.pipeline.digest()
+        agreed, agreed_on = self.pipeline.digest(), self.pipeline.read_contract()
         self.sums.sum("agreement/accepted", np.ones(1, np.int64), bound=len(self.pipeline.members), context=agreed)
         if self.record is not None:
-            self.record.begin(
-                opening_of(self.name, self.contract, self.digest, self.summary.total, self.own_folder.path)
-            )
+            self.record.begin(opening_of(self.name, agreed_on, self.digest, self.summary.total, self.own_folder.path))
         if self.product is not None:
             self.product.say()
         return ValidateReport(
@@ -249,7 +255,7 @@ class OrganisationRun:
             agreed = edges_of_run(self)
             self.binning, kept = agreed.binning, agreed.kept
             if kept:
-                self._notice("the bins' edges are those of an earlier run: training.edges is kept")
+                self.notice("the bins' edges are those of an earlier run: training.edges is kept")
         return BinReport(
             organisation=self.name,
             features=self.binning.features,
@@ -409,7 +415,7 @@ class OrganisationRun:
         path = self.own_folder.path / ROWS_FILE
         if not self.own_folder.rounds() or not path.exists() or path.read_text() == self.digest:
             return True
-        self._notice("its rows have changed since this run began: the trees are grown anew")
+        self.notice("its rows have changed since this run began: the trees are grown anew")
         return False
 
     def _progress(self) -> Progress:
@@ -418,13 +424,16 @@ class OrganisationRun:
     def _champion_to_start_from(self) -> bytes | None:
         found = shared_champion(self, "agreement/start")
         if found is None:
-            self._notice("there is no champion to go on from: training anew")
+            self.notice("there is no champion to go on from: training anew")
             return None
         if found.algorithm != self.pipeline.training.algorithm:
             raise UserError(
                 f"training.start is champion, but the champion (v{found.version}) is a model of algorithm "
                 f"{found.algorithm}, not {self.pipeline.training.algorithm}. Write start: anew."
             )
+        if other := found.other_codes(self.contract):
+            self.notice(f"the champion was trained with other categories of {', '.join(other)}: training anew")
+            return None
         return found.model
 
     def _step(self, stage: progress.Stage, work: Callable[[], Reported]) -> Reported:
@@ -437,40 +446,12 @@ class OrganisationRun:
         self._tell(progress.StageFinished(self.name, stage, seconds))
         return report
 
-    def _notice(self, message: str) -> None:
+    def notice(self, message: str) -> None:
+        """Tell a person something about this organisation's part."""
         self._tell(progress.Notice(self.name, message))
 
     def _tell(self, event: progress.Event) -> None:
         progress.tell(self.folder.run_id, event)
-
-
-class CheckpointKeeper:
-    """Keeps a training's progress, on disk and for workers that are lost, as often as it is worth it."""
-
-    def __init__(self, part: OrganisationRun) -> None:
-        self._part = part
-        self._rounds = part.resumed_at
-        self._last = time.monotonic()
-
-    def keep(self, reached: Progress) -> None:
-        """Keep the progress after a round.
-
-        Every round at every organisation alike, or they would not find a round that all of them have.
-        """
-        part = self._part
-        self._rounds += 1
-        if not part.repeats:
-            part.own_folder.write_checkpoint(self._rounds, reached.to_bytes())
-        if part.record is not None:
-            part.record.tree(self._rounds, part.shared(reached.model))
-        if part.product is not None:
-            part.product.check()
-        if time.monotonic() - self._last < CHECKPOINT_SECONDS:
-            return  # repeating the steps of a second is cheaper than sending every worker the model
-        self._last = time.monotonic()
-        part.rows.checkpoint(
-            Restore(part.parameters, part.binning, part.features, "train", part.evaluation, reached.model)
-        )
 
 
 def booster_parameters(pipeline: Pipeline) -> BoosterParameters:

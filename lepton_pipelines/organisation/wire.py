@@ -20,6 +20,7 @@ BYTES_A_CELL = 6  # a cell's bound is 2^48: masks stay in machine words
 
 PURPOSES = {
     "agreement": "agreement before the run",
+    "categories": "union of categories",
     "binning": "bin edges",
     "rows": "row counts",
     "base": "base score",

@@ -1,9 +1,10 @@
 """The model in use: its bytes, for comparing a new one with it on the same held-out rows."""
 
 import hashlib
+import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lepton_pipelines.registry.other_models import other_model_file
@@ -13,13 +14,14 @@ from lepton_pipelines.registry.tracking import Tracking, open_tracking, quiet_lo
 from lepton_pipelines.spec.errors import UserError
 
 MODEL_FILE = "model.ubj"
+CATEGORIES_FILE = "categories.json"
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
     """A version's model file. digest: SHA-256 of `model`, hex, as it was when it was published.
 
-    algorithm: that it is a model file of.
+    algorithm: that it is a model file of. categories: of its columns, in the order of their codes, if it is XGBoost's.
     """
 
     name: str
@@ -27,6 +29,7 @@ class RegisteredModel:
     model: bytes
     digest: str
     algorithm: str = "xgboost"
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,16 @@ def load_version(tracking: Tracking, name: str, version: str) -> RegisteredModel
             found = tracking.client().get_model_version(name, version)
             algorithm = found.tags.get(ALGORITHM_TAG, "xgboost")
             # MLflow's folder of another algorithm's model holds what is served; the model file lies with the run.
-            place = (
-                f"models:/{name}/{version}/{MODEL_FILE}"
-                if algorithm == "xgboost"
-                else f"runs:/{found.run_id}/{other_model_file(algorithm)}"
-            )
-            path = download_artifacts(artifact_uri=place, dst_path=folder)
-            model = Path(path).read_bytes()
+            categories = {}
+            if algorithm == "xgboost":
+                files = Path(download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=folder))
+                path = files / MODEL_FILE
+                if (known := files / CATEGORIES_FILE).exists():
+                    categories = json.loads(known.read_text())
+            else:
+                place = f"runs:/{found.run_id}/{other_model_file(algorithm)}"
+                path = Path(download_artifacts(artifact_uri=place, dst_path=folder))
+            model = path.read_bytes()
         except (MlflowException, OSError) as problem:
             raise UserError(
                 f"{name} v{version} is registered but its file cannot be read: {problem}. Delete the version or "
@@ -96,4 +102,4 @@ def load_version(tracking: Tracking, name: str, version: str) -> RegisteredModel
             f"{name} v{version} is not the file that was published: its digest is {digest[:12]}…, published was "
             f"{published[:12]}…. Do not use it; delete the version."
         )
-    return RegisteredModel(name, version, model, digest, algorithm)
+    return RegisteredModel(name, version, model, digest, algorithm, categories)

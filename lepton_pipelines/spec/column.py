@@ -58,6 +58,16 @@ class Column(SpecModel):
     categories: Texts = Field(
         default=(), title="Categories", description="All allowed categories; their order is their code."
     )
+    find_categories: bool = Field(
+        default=False,
+        title="Find the categories",
+        description="Members find the union of their categories before a run (ODCS: lepton.categories: found).",
+    )
+    other_categories: Literal["refuse", "missing"] = Field(
+        default="refuse",
+        title="Other categories",
+        description="What a category that is not in the list is: a violation, or read as missing.",
+    )
     required: bool = Field(default=False, title="Required", description="No value may be missing.")
     unique: bool = Field(default=False, title="Unique", description="No value may stand twice.")
     allowed_missing: float = Field(
@@ -92,8 +102,9 @@ class Column(SpecModel):
             raise fault(f"has the minimum {self.minimum:g} above its maximum {self.maximum:g}")
         if self.categories and self.kind != "category":
             raise fault("has categories but is not a category")
-        if self.kind == "category" and not self.categories:
+        if self.kind == "category" and not self.categories and not self.find_categories:
             raise fault("is a category without categories. List them: the codes come from that list")
+        self._check_open_list()
         twice = sorted({c for c in self.categories if self.categories.count(c) > 1})
         if twice:
             raise fault(f"lists the category {twice[0]!r} twice")
@@ -116,6 +127,26 @@ class Column(SpecModel):
         if self.role == "group" and self.kind not in {"category", "boolean"}:
             raise fault("is a group and must be a category or a boolean")
         return self
+
+    def _check_open_list(self) -> None:
+        """Refuse what a list that is found, or that lets others pass, cannot be."""
+        if self.other_categories == "missing" and (self.kind != "category" or self.role == "label"):
+            raise fault(
+                "says other_categories: missing, which only categories may be, and not a label. Take it out, or list "
+                "all categories"
+            )
+        if not self.find_categories:
+            return
+        if self.role not in {"feature", "group", "ingredient"} or self.in_key or self.unique:
+            raise fault(
+                "says categories: found, but only features, groups and ingredients that are no part of a key may be "
+                "found. List the categories"
+            )
+        if self.personal:
+            raise fault(
+                "is personal and says categories: found, which would show its values to all members. List the "
+                "categories, or leave the column unused"
+            )
 
     @property
     def feature_type(self) -> str:

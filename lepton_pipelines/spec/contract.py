@@ -8,7 +8,7 @@ schema (`minimum_rows`) and at its properties (`role`, `unit`, `categories`, `mi
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,9 +207,27 @@ class Contract(SpecModel):
         except ValidationError as error:
             raise UserError(f"derived: the spec {error.errors()[0]['msg']}.") from None
 
+    @property
+    def to_find(self) -> tuple[Column, ...]:
+        """The columns whose categories members find together before a run."""
+        return tuple(c for c in self.columns if c.find_categories and c.role != "unused")
+
+    def with_categories(self, found: Mapping[str, Sequence[str]]) -> "Contract":
+        """Return the contract with categories that were found, by column, as if they had been listed."""
+        columns = tuple(
+            c.model_copy(update={"categories": tuple(found[c.name]), "find_categories": False})
+            if c.name in found
+            else c
+            for c in self.columns
+        )
+        return self.model_copy(update={"columns": columns})
+
     def agreement(self) -> bytes:
         """Return the SHA-256 of everything that must be equal at every organisation: columns, units, codes."""
         told = self.model_dump(mode="json", exclude={"description": True, "columns": {"__all__": {"description"}}})
+        for column in told["columns"]:  # the digest that releases before these two made
+            if not column["find_categories"] and column["other_categories"] == "refuse":
+                del column["find_categories"], column["other_categories"]
         return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).digest()
 
     def _in_turn(self) -> "Iterator[tuple[Derived, dict[str, Column]]]":
@@ -236,11 +254,15 @@ def parse_contract(document: dict[str, Any], *, name: str = "contract") -> Contr
     return _Standard(Document(Path(name), document)).contract()
 
 
+FOUND = "found"
+"""Stands in place of a list of categories that members find together."""
+
 _OURS_AT_SCHEMA = ("minimum_rows",)
 _OURS_AT_PROPERTY = (
     "role",
     "unit",
     "categories",
+    "other_categories",
     "missing",
     "allowed_missing",
     "personal",
@@ -368,7 +390,18 @@ class _Standard:
             return None
         if entry.get("enum") and "categories" not in ours:
             ours["categories"] = [item["value"] for item in entry["enum"]]
-        kind: Kind = "category" if ours.get("categories") else _KINDS[logical]
+        if ours.get("categories") == FOUND:
+            if logical == "boolean" or _KINDS[logical] == "time":
+                self._say(location, f"{entry['name']} says categories: {FOUND}, which a {logical} cannot be")
+            if ours.setdefault("other_categories", "missing") != "missing":
+                self._say(
+                    location,
+                    f"{entry['name']} says categories: {FOUND}, so other_categories is missing: rare categories are "
+                    "not shown to others",
+                )
+            ours |= {"categories": (), "find_categories": True}
+        is_category = ours.get("categories") or ours.get("find_categories")
+        kind: Kind = "category" if is_category else _KINDS[logical]
         told: dict[str, Any] = {
             "name": str(entry["name"]),
             "kind": kind,

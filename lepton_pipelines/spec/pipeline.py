@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from .contract import Contract, parse_contract, read_contract
+from .contract import FOUND, Contract, parse_contract, read_contract
 from .derived import Derived
 from .errors import UserError
 from .fields import Column, Name, SpecModel, Text
@@ -379,6 +381,17 @@ class Pipeline(SpecModel):
             return self
         return self.model_copy(update={"contract": _plain(read_yaml(self.contract).data)})
 
+    def with_categories(self, found: Mapping[str, Sequence[str]]) -> "Pipeline":
+        """Return the spec with categories that were found written into its contract: what a model is served with."""
+        if not found:
+            return self
+        told: Any = deepcopy(self.with_contract_inside().contract)
+        for entry in told["schema"][0]["properties"]:
+            for custom in entry.get("customProperties") or []:
+                if custom.get("property") == "lepton" and custom["value"].get("categories") == FOUND:
+                    custom["value"] |= {"categories": list(found[entry["name"]]), "other_categories": "missing"}
+        return self.model_copy(update={"contract": told})
+
     def _check(self, contract: Contract) -> None:
         split = self.split
         column = contract.column(split.key if isinstance(split, KeySplit) else split.time)
@@ -390,6 +403,11 @@ class Pipeline(SpecModel):
         if isinstance(split, TimeSplit) and column.kind != "time":
             problems.append(
                 f"split.time: {column.name} is a {column.kind} in contract {contract.id}, not a date or timestamp."
+            )
+        if column.find_categories:
+            problems.append(
+                f"split.key: the categories of {column.name} are found anew in each run, so a row's set would change "
+                "with them. List them in the contract, or split by another column."
             )
         problems += _leaks(split, contract)
         if self.gates.fairness is not None:
