@@ -18,7 +18,7 @@ test: $(DEVELOPMENT)  ## run the default test suite (under six minutes on two co
 	$(BIN)/pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(DEVELOPMENT)  ## run every test, those with servers of their own included
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-oldest: $(OLDEST)  ## run the comparison with XGBoost against the oldest release that we support
 	.venv-oldest/bin/python -m pytest -n auto tests/parity -m "not slow"

@@ -2,6 +2,7 @@
 
     python benchmarks/federated_training.py                                # 1M × 28, 100 rounds
     python benchmarks/federated_training.py --rows 4000000 --rounds 50
+    python benchmarks/federated_training.py --rounds 10 --mbit 100 --delay 50    # over slow lines (slow_line.py)
 
 Three organisations and the hub are processes on loopback, with mutual TLS, write-ahead and every check of a secure sum.
 Each organisation holds a third of the rows. The three models must be the same bytes, and those that one process makes
@@ -25,6 +26,7 @@ import xgboost
 from engine import Clock, XGBoostClock
 from engine_cases import DEFAULTS, edges_of, generated
 from real_hub import NAMES, with_a_hub
+from slow_line import Line
 
 import lepton_pipelines as lp
 from lepton_pipelines.boosting.api import schema_of
@@ -104,7 +106,7 @@ def part(sums: Any, task: Task) -> Trained:
     return train(task, X, y, sums)
 
 
-def measure(rows: int, rounds: int, threads: int, own_threads: int, repeats: int) -> dict[str, Any]:
+def measure(rows: int, rounds: int, threads: int, own_threads: int, repeats: int, line: Line | None) -> dict[str, Any]:
     X, y, given = generated(rows)
     parameters = DEFAULTS | given
     compile_kernels(parameters)
@@ -126,6 +128,7 @@ def measure(rows: int, rounds: int, threads: int, own_threads: int, repeats: int
                     part,
                     lambda hub: Task(folder, parameters | {"nthread": own_threads}, rounds, hub),
                     timeout=600,
+                    line=line,
                 )
             )
         task = Task(folder, parameters | {"nthread": threads}, rounds, 0)
@@ -164,8 +167,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of XGBoost: the cores of the machine")
     parser.add_argument("--own-threads", type=int, default=1, help="of each organisation")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--mbit", type=float, help="of the line between each organisation and the hub, each way")
+    parser.add_argument("--delay", type=float, default=50.0, help="of that line, milliseconds in each direction")
     options = parser.parse_args()
-    print(json.dumps(measure(options.rows, options.rounds, options.threads, options.own_threads, options.repeats)))
+    line = Line(options.delay / 1e3, options.mbit * 125e3) if options.mbit else None
+    told = (options.rows, options.rounds, options.threads, options.own_threads, options.repeats, line)
+    print(json.dumps(measure(*told)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from slow_line import Line, relay
+
 NAMES = ("harbour", "north", "valley")
 
 
@@ -15,12 +17,12 @@ def _serve(folder: Path, ready: Any, stop: Any) -> None:
 
     server = HubServer(HubHome(folder), listen="localhost:0")
     server.start()
-    ready.put(server.port)
+    ready.put((server.port, server._frames.port if server._frames is not None else 0))
     stop.wait()
     server.stop()
 
 
-def _take_part(folder: Path, port: int, manifest: bytes, part: Callable[..., Any], given: Any, results: Any) -> None:
+def _take_part(folder: Path, address: str, manifest: bytes, part: Callable[..., Any], given: Any, results: Any) -> None:
     from lepton_pipelines.federation.grpc_member import HubSums
     from lepton_pipelines.federation.hub_connection import HubConnection
     from lepton_pipelines.federation.manifest import read_manifest
@@ -28,7 +30,7 @@ def _take_part(folder: Path, port: int, manifest: bytes, part: Callable[..., Any
 
     home = OrganisationHome(folder)
     try:
-        connection = HubConnection(home.credentials(), address=f"localhost:{port}")
+        connection = HubConnection(home.credentials(), address=address)
         manifest_ = read_manifest(manifest)
         with HubSums(connection, manifest_, home.organisation, home.signer(), home.run_folder("bench")) as sums:
             sums.wait_until_ready(60)
@@ -40,10 +42,13 @@ def _take_part(folder: Path, port: int, manifest: bytes, part: Callable[..., Any
     results.put((home.organisation, result, ""))
 
 
-def with_a_hub(part: Callable[..., Any], given: Callable[[int], Any], *, timeout: float) -> list[Any]:
+def with_a_hub(
+    part: Callable[..., Any], given: Callable[[int], Any], *, timeout: float, line: Line | None = None
+) -> list[Any]:
     """Run `part(sums, given(hub's process id))` at each organisation; return what they return, by their names' order.
 
-    The time that processes take to start is before `part`: all members are there when it begins.
+    The time that processes take to start is before `part`: all members are there when it begins. line: over which each
+    organisation reaches the hub; None: loopback as it is.
     """
     from lepton_pipelines.federation.hub_connection import HubConnection
     from lepton_pipelines.federation.manifest import Manifest, Member
@@ -73,12 +78,25 @@ def with_a_hub(part: Callable[..., Any], given: Callable[[int], Any], *, timeout
         server.start()
         processes = [server]
         try:
-            port = ready.get(timeout=60)
+            port, frames = ready.get(timeout=60)
             connection = HubConnection(homes["north"].credentials(), address=f"localhost:{port}")
             connection.propose(manifest)
             connection.close()
-            for organisation in NAMES:
-                arguments = (folder / organisation, port, manifest.encoded(), part, given(server.pid or 0), results)
+            for place, organisation in enumerate(NAMES):
+                host = "localhost" if line is None else f"127.0.0.{2 + place}"
+                if line is not None:
+                    told = (line, host, [port, frames], ready)
+                    processes.append(context.Process(target=relay, args=told, daemon=True))
+                    processes[-1].start()
+                    ready.get(timeout=60)
+                arguments = (
+                    folder / organisation,
+                    f"{host}:{port}",
+                    manifest.encoded(),
+                    part,
+                    given(server.pid or 0),
+                    results,
+                )
                 processes.append(context.Process(target=_take_part, args=arguments))
                 processes[-1].start()
             parts = {}
@@ -89,6 +107,8 @@ def with_a_hub(part: Callable[..., Any], given: Callable[[int], Any], *, timeout
         finally:
             stop.set()
             for process in processes:
+                if process.daemon:  # a line: it carries until it is ended
+                    process.kill()
                 process.join(timeout=30)
                 process.kill()
         return [parts[organisation] for organisation in NAMES]

@@ -1,8 +1,10 @@
 """What every test may use."""
 
 import datetime
+import fcntl
 import importlib
 import ipaddress
+import json
 import os
 import runpy
 import shutil
@@ -13,9 +15,10 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -25,6 +28,25 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 ROOT = Path(__file__).parents[1]
+
+
+LONGEST = (
+    "e2e/test_three_machines.py",
+    "e2e/test_platform.py",
+    "e2e/test_stopping.py",
+    "e2e/test_examples.py",
+    "e2e/test_authenticated_servers.py",
+    "e2e/test_pending.py",
+    "e2e/test_approval.py",
+    "e2e/test_deployment.py",
+)
+"""Modules that take minutes: begun first, so that at the end no process works on one of them by itself."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules that take longest first; `--no-loadscope-reorder` keeps them there among several processes."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -84,10 +106,36 @@ def example(tmp_path) -> Example:
     return copied(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def copy_example() -> Callable[[Path], Example]:
+    """Makes copies of the example in folders, for a module that runs several."""
+    return copied
+
+
 @pytest.fixture(scope="module")
 def module_example(tmp_path_factory) -> Example:
     """The example's specs and rows, for a module's tests, which run it one after the other."""
     return copied(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def commands_in_one_process() -> Callable[..., list[SimpleNamespace]]:
+    """Runs commands of `lepton` in one process: what ended with which code, and said what (code, out, err)."""
+
+    def run(commands: Sequence[Sequence[object]], environment: dict[str, str]) -> list[SimpleNamespace]:
+        ended = subprocess.run(
+            [sys.executable, ROOT / "tests" / "commands_program.py"],
+            input=json.dumps([[str(word) for word in command] for command in commands]),
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=True,
+        )
+        return [SimpleNamespace(**json.loads(line)) for line in ended.stdout.splitlines()]
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -185,11 +233,34 @@ def server_settings() -> dict[str, str]:
     return {}
 
 
+@pytest.fixture(scope="session")
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of Prefect's, laid out once for all processes of the tests: it takes seconds of computing."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    home = shared / "prefect-database"
+    with (shared / "prefect-database.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "done").exists():
+            home.mkdir()
+            kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+            subprocess.run(
+                [Path(sys.executable).with_name("prefect"), "server", "database", "upgrade", "-y"],
+                env={**kept, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+                check=True,
+                capture_output=True,
+            )
+            (home / "done").touch()
+    return home / "prefect.db"
+
+
 # One for each module: modules look their runs and deployments up by names that others use as well.
 @pytest.fixture(scope="module")
-def prefect_server(tmp_path_factory, server_settings) -> Iterator[str]:
+def prefect_server(tmp_path_factory, server_settings, prefect_database) -> Iterator[str]:
     """The API address of a Prefect server with a database of its own."""
     home = tmp_path_factory.mktemp("prefect-server")
+    shutil.copy(prefect_database, home)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

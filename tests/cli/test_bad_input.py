@@ -1,5 +1,6 @@
 """Every bad input is refused before training, with one clear message, and leaves nothing behind."""
 
+import os
 import re
 import socket
 import sqlite3
@@ -108,16 +109,28 @@ def test_checking_refuses(spoil, command_line, example):
     assert not example.var.exists()
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, prefect_server, copy_example, commands_in_one_process):
+    """The folder of runs, and how running every bad example ended, one after the other in a process of their own."""
+    var, commands = tmp_path_factory.mktemp("var"), []
+    for number, (change, _) in enumerate(BAD.values()):
+        example = copy_example(tmp_path_factory.mktemp(f"bad-{number}"))
+        change(example)
+        commands.append(("run", example.spec, "--var", var))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    home = {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_API_URL": prefect_server}
+    ended = commands_in_one_process(commands, {**kept, **home, "NO_COLOR": "1", "COLUMNS": "120"})
+    return var, dict(zip(BAD, ended, strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", BAD)
-def test_running_refuses_before_training_and_leaves_nothing(spoil, lepton, example, prefect_server):
-    change, message = BAD[spoil]
-    change(example)
-    ended = lepton("run", example.spec, "--var", example.var, PREFECT_API_URL=prefect_server)
-    assert ended.code == 2
-    assert_one_plain_message(ended, message)
-    assert "boosting" not in ended.out
-    assert_nothing_left(example)
+def test_running_refuses_before_training_and_leaves_nothing(spoil, ran):
+    var, ended = ran
+    assert ended[spoil].code == 2
+    assert_one_plain_message(ended[spoil], BAD[spoil][1])
+    assert "boosting" not in ended[spoil].out
+    assert_nothing_left(var)
 
 
 def test_a_prefect_server_that_does_not_answer_is_named_before_anything_starts(lepton, example):
@@ -144,9 +157,9 @@ def assert_one_plain_message(ended, message):
     assert len(lines) == 1, ended.err
 
 
-def assert_nothing_left(example):
-    assert not (example.var / "runs").exists()
-    database = example.var / "mlflow" / "mlflow.db"
+def assert_nothing_left(var):
+    assert not (var / "runs").exists()
+    database = var / "mlflow" / "mlflow.db"
     if database.exists():
         with sqlite3.connect(database) as connection:
             assert connection.execute("select count(*) from runs").fetchone() == (0,)

@@ -73,7 +73,7 @@ class PrefectApi:
         wanted = FlowFilter(name=FlowFilterName(any_=[flow]))
         return self.ask(lambda client: client.read_flow_runs(flow_filter=wanted))
 
-    def wait_for_run(self, flow, accept, seconds=600):
+    def wait_for_run(self, flow, accept, seconds=300):
         """Return the first run of a flow that is accepted. accept: of Prefect's flow run."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -101,10 +101,13 @@ class Ended:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """What a user's shell exports, with Prefect's home in a folder of the tests' own."""
+def environment(tmp_path_factory, prefect_database) -> dict[str, str]:
+    """What a user's shell exports, with Prefect's home in a folder of the tests' own; workers look every second."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    return {**kept, "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "NO_COLOR": "1", "COLUMNS": "120"}
+    home = tmp_path_factory.mktemp("prefect")
+    shutil.copy(prefect_database, home)
+    settings = {"PREFECT_HOME": str(home), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    return {**kept, **settings, "NO_COLOR": "1", "COLUMNS": "120"}
 
 
 @pytest.fixture

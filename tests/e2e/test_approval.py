@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -50,17 +51,46 @@ def field(page, title):
     return innermost.locator("input, textarea, button.p-select-button__control").first
 
 
+def submit(page, prefect_api, before):
+    """Submit the run form, and return the id of the run that came of it.
+
+    On a busy machine the page can still be checking its fields with the server, and then takes no notice of a click.
+    """
+    form = page.url
+    for _ in range(6):
+        page.get_by_role("button", name="Submit", exact=True).click()
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            new = [run.id for run in prefect_api.runs("federated-retrain") if run.id not in before]
+            if new:
+                return new[0]
+            page.wait_for_timeout(300)
+        if page.url != form:
+            break
+    raise AssertionError(f"no run came of the form, the page is {page.url}: {page.locator('body').inner_text()}")
+
+
+def fill(page, values):
+    """Fill a form's fields, until they hold it: defaults that arrive late are written over what was filled in."""
+    page.wait_for_load_state("networkidle")
+    until = time.monotonic() + 60
+    while any(field(page, title).input_value() != value for title, value in values.items()):
+        assert time.monotonic() < until, page.locator("form").first.inner_text()
+        for title, value in values.items():
+            field(page, title).fill(value)
+        page.wait_for_timeout(500)
+
+
 def test_a_run_from_the_form_trains_with_what_was_changed_and_asks(deployed, tracking, page, pictures, prefect_api):
     before = {run.id for run in prefect_api.runs("federated-retrain")}  # of other tests at the same server
     page.goto(
         f"{prefect_api.site}/deployments/deployment/{prefect_api.deployment(f'federated-retrain/{MODEL}').id}/run"
     )
-    for title, value in (("Rounds (Optional)", "3"), ("Depth (Optional)", "1")):
-        field(page, title).fill(value)
+    fill(page, {"Rounds (Optional)": "3", "Depth (Optional)": "1"})
     field(page, "Rounds (Optional)").scroll_into_view_if_needed()
     page.screenshot(path=pictures / "run-form.png")
-    page.get_by_role("button", name="Submit", exact=True).click()
-    ended = prefect_api.wait_for_run("federated-retrain", lambda run: run.state.is_final() and run.id not in before)
+    begun = submit(page, prefect_api, before)
+    ended = prefect_api.wait_for_run("federated-retrain", lambda run: run.id == begun and run.state.is_final())
     assert ended.state.is_completed(), ended.state.message
     (folder,) = (deployed.var / "runs").iterdir()
     told = json.loads((folder / "results.json").read_text())
@@ -71,6 +101,7 @@ def test_a_run_from_the_form_trains_with_what_was_changed_and_asks(deployed, tra
 
 
 def test_an_approval_through_the_api_makes_it_champion_with_reason_and_name(deployed, tracking, prefect_api):
+    assert version(tracking, 1).tags["lepton.outcome"] == "waiting"  # or nobody will ever be asked
     asked = prefect_api.wait_for_run("promote", lambda run: run.state.name == "Suspended")
     assert asked.name == "breast-cancer v1"
     answer = {"decision": "promote", "reason": "the first one, better than none", "by": "Ada"}
@@ -83,6 +114,7 @@ def test_an_approval_through_the_api_makes_it_champion_with_reason_and_name(depl
 
 
 def test_a_refusal_in_the_form_is_recorded_and_the_champion_stays(deployed, tracking, page, pictures, prefect_api):
+    assert champion(tracking) == "1"
     retrain = prefect_api.deployment(f"federated-retrain/{MODEL}")
     prefect_api.ask(lambda client: client.create_flow_run_from_deployment(retrain.id))
     asked = prefect_api.wait_for_run("promote", lambda run: run.state.name == "Suspended")
@@ -93,12 +125,13 @@ def test_a_refusal_in_the_form_is_recorded_and_the_champion_stays(deployed, trac
     shown = form.inner_text()
     assert "against champion v1" in shown
     assert "AUC at harbour" in shown
+    page.wait_for_load_state("networkidle")
     field(page, "Decision").press("ArrowDown")
     page.get_by_text("refuse", exact=True).click()
-    field(page, "Reason").fill("harbour's scanner was replaced last week")
-    field(page, "Your name").fill("Grace")
+    fill(page, {"Reason": "harbour's scanner was replaced last week", "Your name": "Grace"})
     page.screenshot(path=pictures / "approval-form.png")
     form.get_by_role("button", name="Submit", exact=True).click()
+    form.wait_for(state="hidden")
     ended = prefect_api.wait_for_run("promote", lambda run: run.state.is_final() and run.name == "breast-cancer v2")
     assert ended.state.is_completed(), ended.state.message
     assert champion(tracking) == "1"

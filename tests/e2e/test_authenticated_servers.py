@@ -1,6 +1,7 @@
 """Prefect and MLflow that ask for a sign-in, over TLS of an own authority: as good as open ones, clear if it fails."""
 
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -22,12 +23,13 @@ TOKEN = "a-token-that-both-doors-want"
 
 
 @pytest.fixture(scope="module")
-def serve(environment, certificate, tmp_path_factory):
+def serve(environment, certificate, tmp_path_factory, prefect_database):
     """A maker of servers, each with a folder and a free port of its own; gives their addresses."""
     running = []
 
     def begin(command, health, **settings):
         folder = tmp_path_factory.mktemp("server")
+        shutil.copy(prefect_database, folder)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -175,15 +177,19 @@ def test_a_certificate_of_an_unknown_authority_is_said_for_prefect_and_mlflow(
     assert "its certificate is not trusted" in ended.err and "MLFLOW_TRACKING_SERVER_CERT_PATH" in ended.err
 
 
-def test_without_the_right_sign_in_mlflow_s_variables_are_named_by_every_command(example, module_lepton, at_mlflow):
-    told = {**at_mlflow, "MLFLOW_TRACKING_PASSWORD": "wrong"}
-    for command in (
+def test_without_the_right_sign_in_mlflow_s_variables_are_named_by_every_command(
+    example, environment, commands_in_one_process, at_mlflow
+):
+    told = {**environment, **at_mlflow, "MLFLOW_TRACKING_PASSWORD": "wrong"}
+    commands = (
         ("check", example.spec),
-        ("run", example.spec),
         ("promote", "breast-cancer", "--version", "1", "--reason", "good"),
         ("rollback", "breast-cancer", "--reason", "bad"),
+        ("run", example.spec),
+    )
+    for command, ended in zip(
+        commands, commands_in_one_process([(*one, "--var", example.var) for one in commands], told), strict=True
     ):
-        ended = module_lepton(*command, "--var", example.var, **told)
         assert ended.code == 2, command
         assert "refuses the sign-in. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in ended.err, command
         assert "Traceback" not in ended.err and "wrong" not in ended.err, command
@@ -230,15 +236,17 @@ def test_what_works_with_local_servers_works_with_these_and_no_password_is_writt
         assert not any(secret.encode() in text for text in written)
 
 
-def test_a_token_does_as_well_as_a_password_and_is_written_nowhere(example, module_lepton, by_token, tmp_path):
+def test_a_token_does_as_well_as_a_password_and_is_written_nowhere(
+    example, module_lepton, environment, commands_in_one_process, by_token, tmp_path
+):
     ended = module_lepton("run", example.spec, "--var", tmp_path / "wrong", **{**by_token, "PREFECT_API_KEY": "wrong"})
     assert ended.code == 2 and "PREFECT_API_KEY" in ended.err, ended.err
     told = {**by_token, "MLFLOW_TRACKING_TOKEN": "wrong"}
     ended = module_lepton("run", example.spec, "--var", tmp_path / "wrong", **told)
     assert ended.code == 2 and "MLFLOW_TRACKING_TOKEN" in ended.err, ended.err
-    for command in ("check", "deploy", "run"):
-        ended = module_lepton(command, example.spec, "--var", tmp_path / "var", **by_token)
-        assert ended.code == 0, (command, ended.err)
+    commands = [(command, example.spec, "--var", tmp_path / "var") for command in ("check", "deploy", "run")]
+    for ended in commands_in_one_process(commands, {**environment, **by_token}):
+        assert ended.code == 0, ended.err
         assert TOKEN not in ended.out + ended.err
     assert not any(TOKEN.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -108,8 +109,10 @@ def test_a_run_that_is_not_trained_is_not_published(example, lepton):
 
 
 @pytest.fixture
-def own_prefect(tmp_path, environment):
+def own_prefect(tmp_path, environment, prefect_database):
     """Starts and kills a Prefect server at one address, with one database."""
+    (tmp_path / "prefect").mkdir()
+    shutil.copy(prefect_database, tmp_path / "prefect")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

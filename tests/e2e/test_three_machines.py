@@ -454,7 +454,9 @@ def allow_going_on(machines, name):
     contract.write_text(contract.read_text().replace("id: urn:lepton:example:", "id: urn:lepton:example:lasting-"))
     pipeline, own = machines.folder / name / "pipeline.yaml", machines.folder / name / f"{name}.yaml"
     told = pipeline.read_text().replace("max_depth: 9", "max_depth: 4")
-    going_on = f"federation: {{hub: localhost:{machines.port}, grace_seconds: 8, when_lost: go_on, minimum_members: 2}}"
+    going_on = (
+        f"federation: {{hub: localhost:{machines.port}, grace_seconds: 15, when_lost: go_on, minimum_members: 2}}"
+    )
     told = told.replace(next(line for line in told.splitlines() if line.startswith("federation:")), going_on)
     pipeline.write_text(f"{told}\nallow_two_parties: true\n")
     own.write_text(own.read_text().replace("policy: {", "policy: {minimum_members: 2, "))
