@@ -4,7 +4,7 @@ import contextvars
 import logging
 import re
 import threading
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -16,7 +16,7 @@ from prefect.artifacts import (
 )
 
 from lepton_pipelines.evaluation.result import Evaluation
-from lepton_pipelines.organisation.progress import Event, RoundFinished, listening
+from lepton_pipelines.organisation.progress import Event, PiecesRead, RoundFinished, listening
 from tasks.events import tell_round
 
 logger = logging.getLogger(__name__)
@@ -29,64 +29,114 @@ def key(*words: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
 
 
-class TrainingProgress:
-    """The progress artifact of one organisation's training, and events of its rounds, about every second.
+Followed = TypeVar("Followed", PiecesRead, RoundFinished)
 
-    Telling the page happens in a thread of its own: a slow Prefect server never holds up a round, and one that is
-    away is left alone until the training ends.
+
+class FollowedProgress(Generic[Followed]):
+    """A progress artifact of one organisation's part, told about every second.
+
+    Telling the page happens in a thread of its own: a slow Prefect server never holds up a step, and one that is away
+    is left alone until the step ends.
     """
 
+    kind: type[Followed]
+    what: str
+
     def __init__(self, pipeline: str, run_id: str, organisation: str) -> None:
-        self._pipeline, self._run = pipeline, run_id
-        self._organisation = organisation
+        self.pipeline, self.run = pipeline, run_id
+        self.organisation = organisation
         self._listening = listening(run_id, self._hear)
-        self._latest: RoundFinished | None = None
+        self._latest: Followed | None = None
         self._ended = threading.Event()
 
-    def __enter__(self) -> "TrainingProgress":
+    def __enter__(self) -> Self:
         """Create the artifact and begin to listen."""
         self._artifact: UUID = create_progress_artifact(  # type: ignore[assignment]
-            progress=0.0, key=key(self._organisation, "training"), description=f"{self._organisation}: round 0"
+            progress=0.0, key=key(self.organisation, self.what), description=f"{self.organisation}: {self.what} begins"
         )
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._follow,), name="training-progress", daemon=True)
+        name = f"{self.what}-progress"
+        self._thread = threading.Thread(target=context.run, args=(self._follow,), name=name, daemon=True)
         self._listening.__enter__()
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        """Say where training ended."""
+        """Say where the step ended."""
         self._listening.__exit__(None, None, None)
         self._ended.set()
         self._thread.join()
         if kind is None and self._latest is not None:
-            self._update(100.0, self._latest)
+            self._update(1.0, self._latest)
+
+    def share(self, event: Followed) -> float:
+        """How far an event says that the step has come, from 0 to 1."""
+        raise NotImplementedError
+
+    def told(self, event: Followed) -> str:
+        """What the page says of an event."""
+        raise NotImplementedError
+
+    def also(self, event: Followed) -> None:
+        """Tell others than the page; nobody, unless a step has such."""
 
     def _hear(self, event: Event) -> None:
-        if isinstance(event, RoundFinished) and event.organisation == self._organisation:
+        if isinstance(event, self.kind) and event.organisation == self.organisation:
             self._latest = event
 
     def _follow(self) -> None:
-        told: RoundFinished | None = None
+        told: Followed | None = None
         while not self._ended.wait(EVERY_SECONDS):
             latest = self._latest
             if latest is not None and latest is not told:
                 told = latest
-                if not self._update(100.0 * latest.round / latest.rounds, latest):
+                if not self._update(self.share(latest), latest):
                     return
 
-    def _update(self, share: float, event: RoundFinished) -> bool:
+    def _update(self, share: float, event: Followed) -> bool:
+        description = f"{self.organisation}: {self.told(event)}"
+        try:
+            update_progress_artifact(artifact_id=self._artifact, progress=100.0 * share, description=description)
+            self.also(event)
+        except Exception:  # noqa: BLE001 - a page that cannot be told is no reason to stop a training
+            logger.warning("%s: Prefect cannot be told of the progress; %s goes on", self.organisation, self.what)
+            return False
+        return True
+
+
+class TrainingProgress(FollowedProgress[RoundFinished]):
+    """The progress artifact of one organisation's training, and events of its rounds, about every second."""
+
+    kind, what = RoundFinished, "training"
+
+    def share(self, event: RoundFinished) -> float:
+        """Return the share of rounds that are done."""
+        return event.round / event.rounds
+
+    def told(self, event: RoundFinished) -> str:
+        """Say which round, and the scores after it."""
         scores = " · ".join(
             f"{rows} {metric} {score:.4f}" for rows, by in event.scores.items() for metric, score in by.items()
         )
-        description = f"{self._organisation}: round {event.round} of {event.rounds} · {scores}"
-        try:
-            update_progress_artifact(artifact_id=self._artifact, progress=share, description=description)
-            tell_round(self._pipeline, self._run, event)
-        except Exception:  # noqa: BLE001 - a page that cannot be told is no reason to stop a training
-            logger.warning("%s: Prefect cannot be told of the progress; training goes on", self._organisation)
-            return False
-        return True
+        return f"round {event.round} of {event.rounds} · {scores}"
+
+    def also(self, event: RoundFinished) -> None:
+        """Tell automations."""
+        tell_round(self.pipeline, self.run, event)
+
+
+class ReadingProgress(FollowedProgress[PiecesRead]):
+    """The progress artifact of one organisation's reading: pieces and rows so far."""
+
+    kind, what = PiecesRead, "reading"
+
+    def share(self, event: PiecesRead) -> float:
+        """Return the share of rows that are read."""
+        return event.share
+
+    def told(self, event: PiecesRead) -> str:
+        """Say how many pieces and rows are read."""
+        return event.told()
 
 
 def show_results(evaluation: Evaluation, report: str, address: str) -> None:

@@ -17,7 +17,7 @@ from lepton_pipelines.organisation.reports import (
     ValidateReport,
 )
 from lepton_pipelines.organisation.run import OrganisationRun
-from tasks.artifacts import TrainingProgress
+from tasks.artifacts import ReadingProgress, TrainingProgress
 from tasks.retrying import worth_retrying
 
 
@@ -32,8 +32,9 @@ from tasks.retrying import worth_retrying
     persist_result=False,
 )
 def ingest(part: OrganisationRun) -> IngestReport:
-    """Read the organisation's rows onto its Dask workers."""
-    return part.ingest()
+    """Read the organisation's rows onto its Dask workers; the progress artifact follows about every second."""
+    with ReadingProgress(part.pipeline.name, part.folder.run_id, part.name):
+        return part.ingest()
 
 
 @task(name="validate", task_run_name="validate", cache_policy=NO_CACHE, persist_result=False)

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from lepton_pipelines.organisation.progress import (
     Event,
     Notice,
+    PiecesRead,
     RoundFinished,
     RowsRead,
     StageFinished,
@@ -38,6 +39,7 @@ class LiveView:
         self._rows: dict[str, RowsRead] = {}
         self._shown: dict[str, RowsRead] = {}
         self._done: dict[str, set[tuple[str, str]]] = {}
+        self._pieces: dict[str, PiecesRead] = {}
         self._rounds: dict[str, RoundFinished] = {}
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -64,6 +66,8 @@ class LiveView:
                 self._bar(BARS[event.stage])
             elif isinstance(event, StageFinished):
                 self._finished(event)
+            elif isinstance(event, PiecesRead):
+                self._reading(event)
             elif isinstance(event, RowsRead):
                 self._read(event)
             elif isinstance(event, RoundFinished):
@@ -90,8 +94,23 @@ class LiveView:
                     self._bar(name), total=last.round, completed=last.round, detail=self._told(last, finished=True)
                 )
             return
+        if event.stage == "ingest":
+            self._pieces.pop(event.organisation, None)
         detail = event.summary or f"{event.seconds:.1f} s"
-        self._progress.update(self._bar(name), completed=len(done), detail=detail)
+        self._progress.update(self._bar(name), completed=self._completed(name), detail=detail)
+
+    def _completed(self, name: str) -> float:
+        """Return how many steps of a bar are done; of those that read, as much as is read."""
+        read = sum(one.share for one in self._pieces.values()) if name == BARS["ingest"] else 0.0
+        return len(self._done.get(name, ())) + read
+
+    def _reading(self, event: PiecesRead) -> None:
+        name = BARS["ingest"]
+        if (event.organisation, "ingest") in self._done.get(name, ()):
+            return  # told as the step ended, or read again
+        self._pieces[event.organisation] = event
+        detail = event.told() if len(self._members) == 1 else f"{event.organisation} {event.told()}"
+        self._progress.update(self._bar(name), completed=self._completed(name), detail=detail)
 
     def _read(self, event: RowsRead) -> None:
         self._rows[event.organisation] = event

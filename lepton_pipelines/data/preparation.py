@@ -1,7 +1,7 @@
 """A piece of a source made ready for training where it was read: checked, cleaned, split, encoded, digested."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Told = Callable[[Piece, int, bool], None]
+"""Takes a piece, how many of its rows are read, and whether it is done."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """One piece, ready.
@@ -46,11 +50,13 @@ def prepare(
     *,
     windows: ValuesByColumn | None = None,
     quarantine: Path | str | None = None,
+    told: Told | None = None,
 ) -> Prepared:
     """Read a piece and make it ready. Rows that break the contract are left out and counted.
 
     windows: the piece's columns that look at earlier rows, from `derived.read_windows`, if the contract has such.
     quarantine: folder at home into which such rows are written, with the reason; None writes nothing.
+    told: told of the rows of the piece that are read, block by block.
     Whether they refuse the run is for `Violations.refuse` over all pieces. Raises UserError as `Source.read`.
     """
     contract = source.contract
@@ -70,6 +76,8 @@ def prepare(
             gathered[set_name].add(encoded.rows(sets == place))
         violations += checked.violations
         done += len(frame)
+        if told is not None:
+            told(piece, done, False)
     digest = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
     return Prepared({name: rows.encoded() for name, rows in gathered.items()}, violations, digest)
 
@@ -80,10 +88,11 @@ def prepare_pieces(
     split: KeySplit | TimeSplit,
     *,
     quarantine: Path | str | None = None,
+    told: Told | None = None,
 ) -> Iterator[Prepared]:
     """Make some pieces ready, one after the other; from `data.cache`, if the organisation keeps one, where it can.
 
-    quarantine: as in `prepare`. Raises UserError as `prepare`, and if the cache cannot be written.
+    quarantine, told: as in `prepare`. Raises UserError as `prepare`, and if the cache cannot be written.
     """
     cache = cache_of(source, split)
     if cache is not None:
@@ -96,9 +105,12 @@ def prepare_pieces(
         if ready is None:
             if windowed and piece.index not in windows:
                 windows |= read_windows(source, [piece])  # its entry was damaged
-            ready = prepare(source, piece, split, windows=windows.pop(piece.index, None), quarantine=quarantine)
+            looked_back = windows.pop(piece.index, None)
+            ready = prepare(source, piece, split, windows=looked_back, quarantine=quarantine, told=told)
             if cache is not None:
                 cache.store(piece, ready)
+        if told is not None:
+            told(piece, ready.violations.rows, True)
         yield ready
 
 

@@ -35,6 +35,31 @@ class StageFinished:
 
 
 @dataclass(frozen=True)
+class PiecesRead:
+    """An organisation's workers are reading. pieces, rows: so far. of: pieces there are.
+
+    total: rows that its files say they hold; None where only reading tells.
+    """
+
+    organisation: str
+    pieces: int
+    of: int
+    rows: int
+    total: int | None = None
+
+    @property
+    def share(self) -> float:
+        """How much is read, from 0 to 1."""
+        share = self.rows / self.total if self.total else self.pieces / max(self.of, 1)
+        return min(share, 1.0)
+
+    def told(self) -> str:
+        """Say it in a line."""
+        rows = f"{self.rows:,} rows" if self.total is None else f"{self.rows:,} of {self.total:,} rows"
+        return f"{self.pieces} of {self.of} pieces · {rows}"
+
+
+@dataclass(frozen=True)
 class RowsRead:
     """An organisation holds its rows. share: of positives, or the mean label; None where that is not shown."""
 
@@ -79,7 +104,7 @@ class Notice:
     message: str
 
 
-Event = StageStarted | StageFinished | RowsRead | RoundFinished | FilesScored | Notice
+Event = StageStarted | StageFinished | PiecesRead | RowsRead | RoundFinished | FilesScored | Notice
 Listener = Callable[[Event], None]
 
 _lock = threading.Lock()

@@ -21,6 +21,7 @@ from lepton_pipelines.boosting.objectives import objective_of
 from lepton_pipelines.boosting.row_set import PartCodes
 from lepton_pipelines.boosting.shard import Shard
 from lepton_pipelines.boosting.steps import BinRows, StartTraining
+from lepton_pipelines.compute.reporting import report
 from lepton_pipelines.data.encoding import Encoded, Gathered
 from lepton_pipelines.data.preparation import cache_of, prepare_pieces
 from lepton_pipelines.data.sources import Piece, Source
@@ -103,21 +104,23 @@ class RowsRead:
 class ReadPieces:
     """Builds what a worker holds: reads its pieces, checks, splits and encodes them.
 
-    quarantine: folder for rows that break the contract; None keeps none of them.
+    quarantine: folder for rows that break the contract; None keeps none of them. topic: under which the client is told
+    how far reading has come (`compute.reporting`); None tells nobody.
     """
 
     source: Source
     split: KeySplit | TimeSplit
     quarantine: str | None = None
+    topic: str | None = None
 
     def __call__(self, pieces: list[Piece]) -> RowsRead:
         """Read the pieces, one after the other."""
         gathered = {name: Gathered() for name in SETS}
         violations: list[Violations] = []
         prepared: list[KeptPiece] = []
-        for piece, one in zip(
-            pieces, prepare_pieces(self.source, pieces, self.split, quarantine=self.quarantine), strict=True
-        ):
+        told = None if self.topic is None else self._tell
+        ready = prepare_pieces(self.source, pieces, self.split, quarantine=self.quarantine, told=told)
+        for piece, one in zip(pieces, ready, strict=True):
             for name, rows in one.sets.items():
                 gathered[name].add(rows)
             violations.append(one.violations)
@@ -132,6 +135,9 @@ class ReadPieces:
             tuple(one.content for one in prepared),
             {} if cache is None else {name: PieceCodes(cache, name, tuple(prepared)) for name in SETS},
         )
+
+    def _tell(self, piece: Piece, rows: int, done: bool) -> None:
+        report(str(self.topic), [piece.index, rows, done])
 
 
 @dataclass(frozen=True)

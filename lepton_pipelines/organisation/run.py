@@ -37,6 +37,7 @@ from lepton_pipelines.organisation.journal import Journal
 from lepton_pipelines.organisation.kept_edges import edges_of_run
 from lepton_pipelines.organisation.models import first_rounds, rounds_of, without_statistics
 from lepton_pipelines.organisation.product_use import ProductUse
+from lepton_pipelines.organisation.reading import read_rows
 from lepton_pipelines.organisation.recording import opening_of
 from lepton_pipelines.organisation.reports import (
     BinReport,
@@ -50,7 +51,6 @@ from lepton_pipelines.organisation.reports import (
 )
 from lepton_pipelines.organisation.rows import (
     DigestRows,
-    ReadPieces,
     ToShard,
     feature_schema,
     summarise,
@@ -168,18 +168,13 @@ class OrganisationRun:
             self.contract = self.contract.with_categories(self._categories)
             self.features = feature_schema(self.contract)
         source = replace(source, contract=self.contract)
-        pieces = source.pieces()
         if source.table_version is not None:
             self.notice(f"reads version {source.table_version} of Delta table {self.organisation.data.url}")
         quarantine = None
         if self.organisation.on_violation == "quarantine":
             quarantine = str((self.own_folder.path / QUARANTINE).absolute())
-        self.rows = PinnedRows(
-            client,
-            ReadPieces(source, self.pipeline.split, quarantine),
-            pieces,
-            [max(piece.rows, 0) or piece.file.size for piece in pieces],
-            on_loss=self.notice,
+        self.rows = read_rows(
+            client, source, self.pipeline.split, quarantine=quarantine, on_loss=self.notice, tell=self._tell
         )
         self._resources.callback(self.rows.close)
         threads = client.nthreads()  # type: ignore[no-untyped-call]

@@ -99,6 +99,9 @@ def test_progress_results_and_report_are_artifacts(pages):
         assert progress.type == "progress"
         assert float(progress.data) == 100
         assert "valid auc" in progress.description
+        reading = found[f"{name}-reading"]
+        assert float(reading.data) == 100
+        assert "1 of 1 pieces" in reading.description
     assert found["breast-cancer-results"].type == "table"
     assert "federated" in found["breast-cancer-results"].data
     report = found["breast-cancer-report"]
