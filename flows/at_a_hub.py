@@ -24,6 +24,7 @@ from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.organisation import progress
 from lepton_pipelines.organisation.algorithms import model_file
 from lepton_pipelines.organisation.folder import RunFolder
+from lepton_pipelines.organisation.home import home_of
 from lepton_pipelines.organisation.hub_record import record_published, recorded_run
 from lepton_pipelines.organisation.outcome import SPEC_FILE
 from lepton_pipelines.organisation.reports import PartReport
@@ -129,20 +130,6 @@ def calls_off(pipeline: Pipeline, run_id: str, file: Path | None, home: Path | N
 def part_path(organisation: str) -> str:
     """Return where what an organisation has to say of its finished part is kept, below the run's folder."""
     return f"organisations/{organisation}/{PART_FILE}"
-
-
-def home_of(own: Organisation, home: Path | None) -> OrganisationHome:
-    """Return the folder with an organisation's keys: the one named, or the one in its file, or ./organisation.
-
-    Raises UserError if it is another organisation's.
-    """
-    found = OrganisationHome(home or Path(own.identity or "organisation"))
-    if found.organisation != own.organisation:
-        raise UserError(
-            f"{found.folder} holds the keys of {found.organisation}, but the file is {own.organisation}'s. "
-            "Name the folder with --home, or as identity in the organisation's file."
-        )
-    return found
 
 
 def _take_part(

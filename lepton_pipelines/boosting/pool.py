@@ -6,10 +6,13 @@ never pays for waking anyone.
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
+
+from lepton_pipelines.core_time import helped
 
 Task = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -24,9 +27,11 @@ class _Batch:
         self.done = threading.Lock()  # held until the last task is done; much cheaper than an Event
         self.done.acquire()
         self.error: BaseException | None = None
+        self.helped = 0.0  # processor seconds of the helpers
 
-    def work(self) -> None:
+    def work(self, *, helps: bool) -> None:
         while True:
+            began = time.thread_time() if helps else 0.0
             with self.lock:
                 if not self.tasks:
                     return
@@ -35,7 +40,9 @@ class _Batch:
                 function(*arguments)
             except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
                 self.error = error
+            took = time.thread_time() - began if helps else 0.0
             with self.lock:
+                self.helped += took
                 self.left -= 1
                 if self.left == 0:
                     self.done.release()
@@ -62,8 +69,9 @@ class Pool:
         batch = _Batch(tasks)
         for _ in range(min(len(tasks), self.threads) - 1):
             self._queue.put(batch)
-        batch.work()
+        batch.work(helps=False)
         batch.done.acquire()
+        helped(batch.helped)
         if batch.error is not None:
             raise batch.error
 
@@ -82,7 +90,7 @@ class Pool:
 
 def _help(queue: "SimpleQueue[_Batch | None]") -> None:
     while (batch := queue.get()) is not None:
-        batch.work()
+        batch.work(helps=True)
 
 
 def available_threads() -> int:

@@ -136,6 +136,14 @@ def run(
     if manifest.kind == "watch":
         watch_at_hub(spec, organisation=organisation, home=home, run_id=run_id, var=var, by=by)
         return
+    if manifest.series is not None:
+        whole = manifest.series.run
+        raise UserError(f"run {run_id} is a part of {whole}: take part in that one, with lepton org run {whole}")
+    if manifest.kind == "contribution":
+        from lepton_pipelines.cli.market_contribution import contribution_at_hub
+
+        contribution_at_hub(spec, organisation=organisation, home=home, run_id=run_id, var=var, by=by)
+        return
     run_at_hub(spec, spec=pipeline, organisation=organisation, home=home, run_id=run_id, var=var, by=by)
 
 

@@ -188,10 +188,12 @@ def serve(
 
 @app.command()
 def status(home: Home = HOME, name: As = None, var: Var = VAR, as_json: AsJson = False) -> None:
-    """Show what is free and reserved, and core-hours: reserved, and as Dask measured them."""
+    """Show what is free and reserved, and core-hours: reserved, and as Dask measured them, those of runs as well."""
+    from lepton_pipelines.organisation.core_hours import core_hours_of_runs
     from lepton_pipelines.pool.status import status as command
 
     told = command(place_of(home, name, var))
+    told["core_hours"]["by_training"] = core_hours_of_runs(var)
     if as_json:
         typer.echo(json.dumps(told))
         return
@@ -204,6 +206,9 @@ def status(home: Home = HOME, name: As = None, var: Var = VAR, as_json: AsJson =
         typer.echo(f"{one['reservation']:<12} {one['state']:<8} {where}, {one['start']} to {one['end']}: {jobs}")
     for organisation, hours in told["core_hours"]["by_organisation"].items():
         typer.echo(f"{organisation:<28} {hours['reserved']:.3g} core-hours reserved, {hours['measured']:.3g} measured")
+    for trained, by_name in told["core_hours"]["by_training"].items():
+        spent = ", ".join(f"{organisation} {hours:.3g}" for organisation, hours in by_name.items())
+        typer.echo(f"{trained:<28} {spent} core-hours on their own workers")
 
 
 def _jobs(home: Path, name: str | None, var: Path) -> Path:

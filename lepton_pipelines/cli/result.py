@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lepton_pipelines.cli.live import metric_label
+from lepton_pipelines.evaluation.report import core_hours_text
 from lepton_pipelines.evaluation.result import Evaluation, TreesEqual
 from lepton_pipelines.registry.promotion import CHAMPION
 from lepton_pipelines.registry.serving import serve_line
@@ -40,6 +41,10 @@ def show(
     told = evaluation.registration
     if told is not None:
         console.print(f"  registry  {told.model} {told.decision}", soft_wrap=True)
+    spent = {one.name: one.core_seconds for one in evaluation.organisations if one.core_seconds is not None}
+    if spent:
+        told_hours = ", ".join(f"{name} {core_hours_text(seconds)}" for name, seconds in spent.items())
+        console.print(f"  computed  {told_hours} core-hours on Dask workers", soft_wrap=True)
     console.print(f"  report    {report}", soft_wrap=True)
     if told is not None and tracking is not None:
         # What is not served by the champion's name is served by its number: a first model that failed its gates.

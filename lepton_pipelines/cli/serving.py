@@ -129,6 +129,8 @@ class Serving:
         from lepton_pipelines.spec.organisation import read_organisation
 
         manifest = read_manifest(one.manifest)
+        if manifest.series is not None:
+            return  # it belongs to the part of the contribution report that it leaves a member out of
         run_id = manifest.root  # a run whose members changed goes on in the part that was begun with it
         moment, pause = self.not_before.get(run_id, (0.0, FIRST_PAUSE))
         if run_id in self.parts or run_id in self.left_alone or time.monotonic() < moment or is_held(run_id, mine):
@@ -136,7 +138,8 @@ class Serving:
         started = Started.of(self.var / "runs" / run_id)
         if started is not None and started.by != "serve":
             self.left_alone.add(run_id)
-            self._say(f"run {run_id} was started here by hand and is left to: lepton run --resume {run_id}")
+            command = "market contribution SPEC" if manifest.kind == "contribution" else "run"
+            self._say(f"run {run_id} was started here by hand and is left to: lepton {command} --resume {run_id}")
             return
         kept = self.var / "runs" / run_id / "pipeline.json"  # what was agreed, whatever the file says by now
         path = kept if started is not None and kept.is_file() else self._known().get(manifest.spec)

@@ -24,6 +24,7 @@ from distributed.actor import BaseActorFuture
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker, NoValidWorkerError
 
+from lepton_pipelines.core_time import CoreTime
 from lepton_pipelines.sums import Int64Array
 
 logger = logging.getLogger(__name__)
@@ -52,21 +53,30 @@ class Held:
     """The object that one worker holds; lives on the worker, as an actor."""
 
     def __init__(self, build: Callable[[list[Any]], Any], pieces: list[Any], history: list[Change]) -> None:
-        self.object = build(pieces)
-        for change in history:
-            self.object = change(self.object)
+        self.time = CoreTime()
+        with self.time.counted():
+            self.object = build(pieces)
+            for change in history:
+                self.object = change(self.object)
 
     def change(self, change: Change) -> None:
         """Replace the object by what `change` makes of it."""
-        self.object = change(self.object)
+        with self.time.counted():
+            self.object = change(self.object)
 
     def run(self, step: Step) -> Int64Array:
         """Run a step on the object and return its vector."""
-        return step.run(self.object)
+        with self.time.counted():
+            return step.run(self.object)
 
     def ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Answer a question about the object without changing it."""
-        return question(self.object)
+        with self.time.counted():
+            return question(self.object)
+
+    def used(self, _: None) -> float:
+        """Return the processor seconds that building the object and working on it took."""
+        return self.time.seconds
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,13 @@ class PinnedRows:
     def ask(self, question: Callable[[Any], Answer]) -> list[Answer]:
         """Put a question to every worker's object; answers in the order of the parts. Must not change the object."""
         return cast(list[Answer], self._line.submit(self._as_current, self._on_all, "ask", question).result())
+
+    def core_seconds(self) -> float:
+        """Return the processor seconds that all workers' threads spent on these rows so far.
+
+        What a worker that was lost had spent is gone with it.
+        """
+        return float(sum(self._line.submit(self._as_current, self._on_all, "used", None).result()))
 
     def checkpoint(self, restore: Step) -> None:
         """From now on a rebuilt object is brought up to date by `restore`, not by every step since the start.

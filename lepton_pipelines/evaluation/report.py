@@ -61,6 +61,7 @@ def render(evaluation: Evaluation, plots: dict[str, str] | None = None) -> str:
     environment.filters.update(
         bytes=bytes_text,
         seconds=seconds_text,
+        core_hours=core_hours_text,
         count=count_text,
         score=score_text,
         gaps=gaps_text,
@@ -201,6 +202,11 @@ def seconds_text(value: float | None) -> str:
     if value < 60:
         return f"{value:.1f} s"
     return f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def core_hours_text(seconds: float | None) -> str:
+    """Write processor seconds as core-hours."""
+    return "–" if seconds is None else f"{seconds / 3600:.3g}"
 
 
 def gaps_text(gaps: dict[str, float]) -> str:

@@ -128,6 +128,7 @@ class OrganisationFigures(Figure):
     scores: Scores | None = Field(default=None, description="the federated model's scores on its own test rows")
     history: History | None = None
     seconds: dict[str, float] | None = Field(default=None, description="by step: ingest, bin, train, evaluate")
+    core_seconds: float | None = Field(default=None, description="processor time of its Dask workers, up to here")
     bytes_sent: int | None = None
     bytes_received: int | None = None
     sums: int | None = None

@@ -4,7 +4,7 @@ A hub relays invitations, it does not judge them. Two rules look back at earlier
 its id and not its digest, or a daily refresh would get round them (docs/security.md shows what they prevent):
 
 - the members of two runs differ by none or by at least two: the difference of two sums whose members differ by one is
-  that one's own sum;
+  that one's own sum (but where every member signed for that beforehand: `_signed_for`);
 - a product that changed by fewer rows than the disclosure limit is not trained on again: the difference of two sums
   would be that of a few people. Rows are known by digests under a secret of this home, which tell nobody else anything.
 """
@@ -22,6 +22,8 @@ import numpy as np
 
 from lepton_pipelines.federation.manifest import Manifest, read_manifest
 from lepton_pipelines.federation.row_sketch import RowSketch
+from lepton_pipelines.federation.series import misfit as series_misfit
+from lepton_pipelines.federation.series import trainings
 from lepton_pipelines.federation.succession import misfit
 from lepton_pipelines.identity.private_files import make_private_folder, read_private, write_private
 from lepton_pipelines.spec.errors import UserError
@@ -34,7 +36,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, signed REAL NOT NULL, product TEXT NOT NULL, members TEXT NOT NULL, private INTEGER NOT NULL,
     people BLOB, rows BLOB, kind TEXT NOT NULL DEFAULT 'training', manifest BLOB,
-    forgotten REAL
+    forgotten REAL, complete REAL
 );
 CREATE TABLE IF NOT EXISTS refused (
     run TEXT NOT NULL, at REAL NOT NULL, manifest BLOB NOT NULL, reason TEXT NOT NULL
@@ -84,6 +86,11 @@ class EarlierRun:
         """Whether it is an earlier run that went on with other members."""
         return self.manifest is not None and bool(self.manifest.continues)
 
+    @property
+    def counts(self) -> int:
+        """As how many of the runs that a policy allows it counts."""
+        return int(self.kind == "training") if self.manifest is None else trainings(self.manifest)
+
 
 class RunHistory:
     """Runs that this organisation signed for, and invitations that it refused, in SQLite (0600)."""
@@ -99,8 +106,8 @@ class RunHistory:
             self._database.execute("ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'training'")
         if "manifest" not in columns:
             self._database.execute("ALTER TABLE runs ADD COLUMN manifest BLOB")  # of a release that kept none
-        if "forgotten" not in columns:
-            self._database.execute("ALTER TABLE runs ADD COLUMN forgotten REAL")
+        for name in {"forgotten", "complete"} - columns:
+            self._database.execute(f"ALTER TABLE runs ADD COLUMN {name} REAL")
 
     def signed(self, manifest: Manifest, organisation: str, *, now: float | None = None) -> None:
         """Note that the manifest was signed; before it is sent."""
@@ -116,6 +123,16 @@ class RunHistory:
         """Return the manifest that was signed for a run; None if none was, or by a release that kept none."""
         row = self._database.execute("SELECT manifest FROM runs WHERE run = ?", (run,)).fetchone()
         return None if row is None or row[0] is None else read_manifest(bytes(row[0]))
+
+    def complete(self, run: str, *, now: float | None = None) -> None:
+        """Note that every member of a run has signed its manifest, as was seen here."""
+        told = "UPDATE runs SET complete = ? WHERE run = ? AND complete IS NULL"
+        self._database.execute(told, (now or time.time(), run))
+
+    def is_complete(self, run: str) -> bool:
+        """Whether every member of a run was seen to have signed it; noted of contribution reports alone."""
+        row = self._database.execute("SELECT complete FROM runs WHERE run = ?", (run,)).fetchone()
+        return row is not None and row[0] is not None
 
     def forget(self, run: str, *, now: float | None = None) -> None:
         """Note that a run's journal is to go: it is not signed for again. Its members and rows stay remembered."""
@@ -335,6 +352,12 @@ def _against_signed(manifest: Manifest, history: RunHistory) -> list[str]:
             reasons.append(f"it goes on from run {manifest.root}, which was not signed for here")
         elif problem := misfit(root, manifest):
             reasons.append(problem)
+    if manifest.series is not None:
+        whole = history.manifest(manifest.series.run)
+        if whole is None or not history.is_complete(whole.run):
+            reasons.append(f"it leaves a member out of run {manifest.series.run}, which not all of its members signed")
+        elif problem := series_misfit(whole, manifest):
+            reasons.append(problem)
     return reasons
 
 
@@ -364,8 +387,10 @@ def _against_policy(
         strangers = [name for name in others if name not in policy.members]
         if strangers:
             reasons.append(f"{', '.join(strangers)} is not among the members that policy.members allows")
-    if len(manifest.names) < policy.minimum_members:
-        reasons.append(f"it has {len(manifest.names)} members, policy.minimum_members is {policy.minimum_members}")
+    leaves = int(manifest.kind == "contribution" and manifest.series is None)  # with one member less each
+    if (fewest := len(manifest.names) - leaves) < policy.minimum_members:
+        what = f"it is repeated with {fewest}" if leaves else f"it has {fewest}"
+        reasons.append(f"{what} members, policy.minimum_members is {policy.minimum_members}")
     allowed = None if policy.algorithms is None else [each.name for each in policy.algorithms]
     if allowed is not None and manifest.algorithm not in allowed:
         reasons.append(f"it trains {manifest.algorithm}, policy.algorithms allows {', '.join(allowed)}")
@@ -381,12 +406,19 @@ def _against_policy(
             "it may go on without an organisation that was lost, which shows the others nearly that one's own sums: "
             "policy.when_lost is suspend"
         )
-    if manifest.continues:
-        return reasons  # it was counted when it began
-    recent = [one for one in earlier if now - one.signed < _WEEK and one.kind == "training"]
-    if manifest.kind == "training" and policy.runs_per_week is not None and len(recent) >= policy.runs_per_week:
+    if manifest.contribution and not policy.contribution:
         reasons.append(
-            f"{len(recent)} runs were signed within seven days, policy.runs_per_week is {policy.runs_per_week}"
+            "it is for contribution reports, which show the others nearly each one's own sums, and policy.contribution "
+            "does not sign for that"
+        )
+    asks = trainings(manifest)
+    if manifest.continues or not asks or policy.runs_per_week is None:
+        return reasons  # what goes on, or belongs to a series, was counted when it began
+    recent = sum(one.counts for one in earlier if now - one.signed < _WEEK)
+    if recent + asks > policy.runs_per_week:
+        more = f", it is {asks} more" if asks > 1 else ""
+        reasons.append(
+            f"{recent} runs were signed within seven days{more}, policy.runs_per_week is {policy.runs_per_week}"
         )
     return reasons
 
@@ -415,14 +447,24 @@ def _signed_for(manifest: Manifest, one: EarlierRun, history: RunHistory) -> boo
 
     That is so between the stages of one run, and between runs that the same members began, all of them signed for
     going on without somebody: losing one and letting it rejoin shows no more in two runs than a member that deviates
-    gets from one.
+    gets from one. It is so, too, between runs of the same members who signed for contribution reports in each of them,
+    and those reports' runs without one of them (`series.py`).
     """
     signed = one.manifest
-    if signed is None or signed.when_lost != "go_on" or manifest.when_lost != "go_on":
+    if signed is None:
         return False
-    then = history.manifest(signed.root)
-    now = history.manifest(manifest.root) if manifest.continues else manifest
+    going_on = signed.when_lost == manifest.when_lost == "go_on"
+    if not going_on and not (signed.contribution and manifest.contribution):
+        return False
+    then, now = (_whole(each, history) for each in (signed, manifest))
     return then is not None and now is not None and then.names == now.names
+
+
+def _whole(manifest: Manifest, history: RunHistory) -> Manifest | None:
+    """Return the manifest that all members signed at first; None if it was not signed here."""
+    if manifest.series is not None:
+        return history.manifest(manifest.series.run)
+    return history.manifest(manifest.root) if manifest.continues else manifest
 
 
 def _is_private(manifest: Manifest) -> bool:

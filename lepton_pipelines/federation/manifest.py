@@ -17,9 +17,11 @@ from lepton_pipelines.spec.errors import UserError
 PROTOCOLS = (1, 1)  # oldest and newest version of the protocol that this code speaks
 MANIFEST_VERSION = 1
 LARGEST_MANIFEST = 1 << 20
+LONGEST_RUN = 120
 
-Kind = Literal["training", "watch"]
-"""What a run is for: a model, or a comparison of the rows as they are now with those that the champion saw."""
+Kind = Literal["training", "watch", "contribution"]
+"""What a run is for: a model, a comparison of the rows as they are now with those that the champion saw, or a report
+of what each one's rows add."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -61,7 +63,7 @@ class Dimensions(_Strict):
 
 
 class Stage(_Strict):
-    """A manifest that was gone on from with other members: its run's id and its digest (hex)."""
+    """A manifest that another one rests on, such as one that was gone on from: its run's id and its digest (hex)."""
 
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$")]
     manifest: Hex32
@@ -88,6 +90,8 @@ class Manifest(_Strict):
     when_lost: Literal["suspend", "go_on"] = "suspend"
     minimum_members: int = Field(default=3, ge=2)
     continues: tuple[Stage, ...] = Field(default=(), max_length=64)
+    contribution: bool = Field(default=False, description="its members signed for runs without one of them")
+    series: Stage | None = Field(default=None, description="the whole run that this one leaves somebody out of")
     grace_seconds: int = Field(default=300, ge=1, le=7 * 86400)
     expires_seconds: int = Field(default=7 * 86400, ge=60, le=90 * 86400)
     created: int = Field(default=0, ge=0, description="seconds since 1970, by the proposer's clock; informative")
@@ -106,6 +110,10 @@ class Manifest(_Strict):
             )
         if self.when_lost == "go_on" and self.minimum_members < 3 and not self.allow_two_parties:
             raise ValueError("minimum_members below 3 needs allow_two_parties: true")
+        if (self.kind == "contribution" or self.series is not None) and not self.contribution:
+            raise ValueError("what each one's rows add is measured only where the members sign for it: contribution")
+        if self.contribution and self.when_lost == "go_on":
+            raise ValueError("members cannot sign for contribution reports and for going on without one of them")
         return self
 
     @property
@@ -130,11 +138,15 @@ class Manifest(_Strict):
 
     def encoded(self) -> bytes:
         """Return the canonical bytes."""
-        return canonical(self.model_dump())
+        return canonical(self._told())
 
     def digest(self) -> bytes:
         """SHA-256 of the canonical bytes: what members sign, and what salts the run's keys."""
-        return digest("lepton/manifest/1", self.model_dump())
+        return digest("lepton/manifest/1", self._told())
+
+    def _told(self) -> dict[str, Any]:
+        """Return the fields that are written: those of contribution reports only where there is one to sign for."""
+        return self.model_dump(exclude=set() if self.contribution else {"contribution", "series"})
 
 
 def read_manifest(data: bytes) -> Manifest:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lepton_pipelines.federation.manifest import Kind, Manifest, Member
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.hub import Hub
-from lepton_pipelines.spec.pipeline import Pipeline
+from lepton_pipelines.spec.pipeline import FEWEST_FOR_CONTRIBUTION, Pipeline
 from lepton_pipelines.spec.training import Training
 
 if TYPE_CHECKING:
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 def proposed_manifest(pipeline: Pipeline, home: "OrganisationHome", run: str, kind: Kind = "training") -> Manifest:
     """Say what every member is to sign: the pipeline, what is done with it, and the keys that were compared here.
 
-    Raises UserError, naming every organisation whose key was not compared here yet, or if the pipeline names no hub.
+    Raises UserError, naming every organisation whose key was not compared here yet, or if the pipeline names no hub or
+    does not ask for what is to be done.
     """
+    if kind == "contribution" and not pipeline.contribution.report:
+        raise UserError(nobody_signed(pipeline))
     hub = hub_of(pipeline)
     keys = {**home.trusted(), home.organisation: home.signer().public}
     if home.organisation not in pipeline.members:
@@ -49,7 +52,17 @@ def proposed_manifest(pipeline: Pipeline, home: "OrganisationHome", run: str, ki
         grace_seconds=hub.grace_seconds,
         when_lost=hub.when_lost,
         minimum_members=hub.minimum_members,
+        contribution=pipeline.contribution.report,
         created=int(time.time()),
+    )
+
+
+def nobody_signed(pipeline: Pipeline) -> str:
+    """Say what to do where a contribution report is asked for and the pipeline does not allow it."""
+    return (
+        f"{pipeline.name}: nobody signed for a contribution report. Write contribution: {{report: true}} in the "
+        f"pipeline, with at least {FEWEST_FOR_CONTRIBUTION} organisations, and policy: {{contribution: true}} in "
+        "each organisation's file."
     )
 
 
@@ -94,7 +107,9 @@ def differences(manifest: Manifest, pipeline: Pipeline, organisation: str, kind:
         found.append("its parameters are not those of the pipeline that stands here")
     if manifest.products.get(organisation) != product_of(pipeline, organisation):
         found.append(f"it calls {organisation}'s data product something else than {product_of(pipeline, organisation)}")
-    if manifest.names != tuple(pipeline.members) and not manifest.continues:
+    if manifest.contribution != pipeline.contribution.report:
+        found.append("it says something else than the pipeline of contribution reports")
+    if manifest.names != tuple(pipeline.members) and not manifest.continues and manifest.series is None:
         found.append(f"its members are {', '.join(manifest.names)}, the pipeline's {', '.join(pipeline.members)}")
     if manifest.allow_two_parties != pipeline.allow_two_parties:
         found.append("it is for two parties, the pipeline is not")
@@ -107,6 +122,6 @@ def differences(manifest: Manifest, pipeline: Pipeline, organisation: str, kind:
         lost = pipeline.federation.when_lost, pipeline.federation.minimum_members
         if (manifest.when_lost, manifest.minimum_members) != lost:
             found.append("it says something else than the pipeline of what happens when an organisation is lost")
-    if pipeline.publisher not in manifest.names:
+    if pipeline.publisher not in manifest.names and manifest.series is None:
         found.append(f"{pipeline.publisher}, which is to register the model, is not among its members")
     return found

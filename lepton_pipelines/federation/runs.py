@@ -95,12 +95,14 @@ def joined_run(
     policy: "Policy",
     pipeline: "Pipeline",
     kind: "Kind" = "training",
+    manifest: "Manifest | None" = None,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator["StagedSums"]:
     """Be in a run at a hub for the length of a block, where `join` finds it; one that is new to the hub is proposed.
 
     A run whose members changed is joined as what it goes on as. kind: what is done there; a run of another kind is
-    refused. tell: is told in a sentence whom the run waits for.
+    refused. manifest: what is proposed, if not what follows from the pipeline. tell: is told in a sentence whom the run
+    waits for.
     Raises UserError if the organisation's own rules or the hub refuse it, or if another process is in it already.
     """
     from lepton_pipelines.federation.changing import stage_of_now
@@ -110,7 +112,7 @@ def joined_run(
     with only_process(run_id, home):
         address = hub_of(pipeline).hub
         if not is_known(run_id, home, address=address):
-            proposed = proposed_manifest(pipeline, home, run_id, kind)
+            proposed = manifest or proposed_manifest(pipeline, home, run_id, kind)
             with closing(RunHistory(home.folder)) as history:  # nobody is invited to what this home itself refuses
                 accept(proposed, home, policy=policy, history=history, pipeline=pipeline, kind=kind)
             try:

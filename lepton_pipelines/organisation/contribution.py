@@ -18,6 +18,7 @@ from lepton_pipelines.boosting.model_file import read_model
 from lepton_pipelines.evaluation.contribution import Added, ContributionReport, gain
 from lepton_pipelines.evaluation.result import Scores
 from lepton_pipelines.evaluation.score_histogram import task_of
+from lepton_pipelines.federation.proposal import nobody_signed
 from lepton_pipelines.federation.runs import join
 from lepton_pipelines.ledger.predicate import disclosed
 from lepton_pipelines.organisation.algorithms import uses_engine
@@ -30,7 +31,7 @@ from lepton_pipelines.organisation.outcome import PRIMARY
 from lepton_pipelines.organisation.run import OrganisationRun
 from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.organisation import Organisation
-from lepton_pipelines.spec.pipeline import FEWEST_FOR_CONTRIBUTION, Pipeline
+from lepton_pipelines.spec.pipeline import Pipeline
 
 Part = TypeVar("Part")
 
@@ -72,7 +73,7 @@ class Training:
     @property
     def trees(self) -> int:
         """Boosting rounds; 1 for a model that grows no trees, as the ledger counts it."""
-        return len(read_model(self.model).rounds) - 1 if uses_engine(self.pipeline) else 1
+        return trees_of(self.pipeline, self.model)
 
 
 def measure(
@@ -83,13 +84,8 @@ def measure(
     run: the report's id. told: what is going on, a line each. Raises UserError if not everybody signed for it.
     """
     if not pipeline.contribution.report:
-        raise UserError(
-            f"{pipeline.name}: nobody signed for a contribution report. Write contribution: {{report: true}} in the "
-            f"pipeline, with at least {FEWEST_FOR_CONTRIBUTION} organisations, and policy: {{contribution: true}} in "
-            "each organisation's file."
-        )
+        raise UserError(nobody_signed(pipeline))
     began = time.perf_counter()
-    metric = pipeline.contribution.metric or PRIMARY[task_of(pipeline.training.objective)]
     organisations = pipeline.read_organisations()
     asked = [(f"{run}-without-{name}", without(pipeline, name), name) for name in pipeline.members]
     _check(pipeline, organisations, var, run, asked)
@@ -102,41 +98,57 @@ def measure(
     everybody = _train(pipeline, run, None, organisations, var, in_step, models)
     told(f"with all: {everybody.trees} rounds")
     scores, held_out = everybody.parts[0].scores, everybody.parts[0].held_out
+    report = report_of(pipeline, run, {"": everybody.model, **models}, scores, held_out, time.perf_counter() - began)
+    return report, [everybody, *trainings]
+
+
+def report_of(
+    pipeline: Pipeline, run: str, models: dict[str, bytes], scores: dict[str, Scores], held_out: int, seconds: float
+) -> ContributionReport:
+    """Return what each organisation's rows added. models, scores: by who was left out; by no name, of all.
+
+    Raises UserError if the metric that the pipeline names is not among the scores.
+    """
+    metric = pipeline.contribution.metric or PRIMARY[task_of(pipeline.training.objective)]
     if metric not in scores[""]:
         known = ", ".join(sorted(scores[""]))
         raise UserError(f"contribution.metric: {metric} is not scored here; there are {known}.")
     added = [
         Added(
-            organisation=one.without or "",
-            scores=scores[one.without or ""],
-            added=gain(metric, scores[""][metric], scores[one.without or ""][metric]),
-            trees=one.trees,
+            organisation=name,
+            scores=scores[name],
+            added=gain(metric, scores[""][metric], scores[name][metric]),
+            trees=trees_of(pipeline, models[name]),
         )
-        for one in trainings
+        for name in pipeline.members
     ]
-    report = ContributionReport(
+    return ContributionReport(
         run=run,
         pipeline=pipeline.name,
         metric=metric,
         members=pipeline.members,
         rows=disclosed(held_out),
         scores=scores[""],
-        trees=everybody.trees,
+        trees=trees_of(pipeline, models[""]),
         added=sorted(added, key=lambda one: (-one.added, one.organisation)),
-        trainings=len(trainings) + 1,
-        seconds=time.perf_counter() - began,
+        trainings=len(models),
+        seconds=seconds,
         reveals=contribution_notes(pipeline),
     )
-    return report, [everybody, *trainings]
+
+
+def trees_of(pipeline: Pipeline, model: bytes) -> int:
+    """Return how many boosting rounds a model has; 1 if it grows no trees, as the ledger counts it."""
+    return len(read_model(model).rounds) - 1 if uses_engine(pipeline) else 1
 
 
 def without(pipeline: Pipeline, name: str) -> Pipeline:
     """Return the spec of a training without one organisation; for terms and policies, whose model it is stays."""
-    files = pipeline.organisations
-    if not isinstance(files, dict):
-        raise UserError(f"{pipeline.name}: a contribution report is made in one process: organisations name files.")
+    told = pipeline.organisations
     registry = pipeline.registry.model_copy(update={"publisher": pipeline.publisher})
-    others = {each: file for each, file in files.items() if each != name}
+    others: object = [each for each in told if each != name]
+    if isinstance(told, dict):  # in one process they name files
+        others = {each: file for each, file in told.items() if each != name}
     return pipeline.model_copy(update={"organisations": others, "registry": registry})
 
 
@@ -187,7 +199,7 @@ def _train(
                 part.validate()
                 part.bin()
                 part.train()
-                held_out, scores = _score(part, models) if models else (0, {})
+                held_out, scores = score_all(part, models) if models else (0, {})
                 sums.finish(hashlib.sha256(part.model).digest())
                 return Trained(name, part.model, part.summary.total, part.digest, scores, held_out)
             finally:
@@ -200,7 +212,7 @@ def _train(
         raise
 
 
-def _score(part: OrganisationRun, models: dict[str, bytes]) -> tuple[int, dict[str, Scores]]:
+def score_all(part: OrganisationRun, models: dict[str, bytes]) -> tuple[int, dict[str, Scores]]:
     """Score the new model (by no name) and those without somebody on everybody's held-out rows."""
     own = np.array([part.summary.rows["test"]], np.int64)
     held_out = int(part.sums.sum("contribution/rows", own, bound=1 << 40)[0])

@@ -140,6 +140,8 @@ class Evaluating:
             "rows": part.summary.rows if policy.share_rows else None,
             "share": part.summary.label_mean if policy.share_rows else None,
             "workers": part.summary.workers if policy.share_rows else None,
+            # what work took goes with the number of rows
+            "core_seconds": part.rows.core_seconds() if policy.share_rows else None,
             "scores": self.own if policy.share_scores else None,
             "history": trained.own_history if policy.share_scores else None,
             "verdicts": None if policy.share_scores else self._verdicts(),

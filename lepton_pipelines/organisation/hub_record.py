@@ -194,7 +194,8 @@ class HubRecord:
     @property
     def speaks(self) -> bool:
         """Whether this organisation says what belongs to all members."""
-        return self.name == self.pipeline.publisher
+        publisher = self.pipeline.publisher
+        return self.name == (publisher if publisher in self._members else self._members[0])
 
     def begin(self, opening: Opening) -> None:
         """Open the run, or go on with it, and join it; return when every member has, under a cosigned head.
@@ -326,7 +327,7 @@ class HubRecord:
         run = self._run(self.ledger.history)
         if self.speaks and run is not None and run.state == "open":
             digest = digest_of(model)
-            trains = self._sums.manifest.kind == "training"
+            trains = self._sums.manifest.kind != "watch"
             if trains and not run.trees:  # an algorithm without rounds of trees: its model is one piece
                 self._say(entries.TreeFinished, tree=1, model=digest, check="passed")
             trees = max(run.trees, int(trains))

@@ -1,6 +1,7 @@
 """Which runs an organisation has taken part in, kept at home, so that its policy can limit their number."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,13 +23,16 @@ class Journal:
         """Return the journal in an organisation's folder below the working folder."""
         return cls(var / "organisations" / organisation / "runs.jsonl")
 
-    def check(self, organisation: Organisation, run_id: str, *, runs: int = 1) -> None:
-        """Refuse more runs than policy allows in seven days. runs: that are to begin; one that goes on counts once."""
+    def check(self, organisation: Organisation, run_id: str, *, runs: int = 1, begun: Collection[str] = ()) -> None:
+        """Refuse more runs than policy allows in seven days.
+
+        runs: that are to begin; one that goes on counts once. begun: ids of those among them that may have begun.
+        """
         limit = organisation.policy.runs_per_week
         if limit is None:
             return
         since = datetime.now(UTC) - WEEK
-        lately = {run: began for run, began in self._runs() if began > since and run != run_id}
+        lately = {run: began for run, began in self._runs() if began > since and run not in {run_id, *begun}}
         if runs > limit:
             raise UserError(
                 f"{organisation.organisation}: policy.runs_per_week is {limit}, and {runs} runs are to begin together."

@@ -109,6 +109,7 @@ class PartReport(Report):
     compared: CompareReport | None
     evaluated: EvaluateReport
     wire: list[Wire]
+    core_seconds: float | None = Field(default=None, description="processor time of its Dask workers' threads")
 
     def seconds(self) -> dict[str, float]:
         """Return how long each step took, in their order."""

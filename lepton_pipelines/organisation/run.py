@@ -345,7 +345,7 @@ class OrganisationRun:
         return report
 
     def report(self) -> PartReport:
-        """Return everything that was reported. Raises KeyError before all steps were done."""
+        """Return everything that was reported, before `close`. Raises KeyError before all steps were done."""
         steps = {"ingest": "ingest", "validated": "validate", "binned": "bin", "trained": "train"}
         steps |= {"evaluated": "evaluate"}
         return PartReport.model_validate(
@@ -355,6 +355,7 @@ class OrganisationRun:
                 **{field: self.reports[step] for field, step in steps.items()},
                 "compared": self.reports.get("compare"),
                 "wire": self.sums.by_purpose(),
+                "core_seconds": self.rows.core_seconds(),
             }
         )
 

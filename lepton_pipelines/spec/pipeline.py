@@ -299,11 +299,10 @@ class Pipeline(SpecModel):
                 "are left, who see each other's sums",
                 {"count": len(self.members)},
             )
-        if self.federation != "in-process":
+        if isinstance(self.federation, Hub) and self.federation.when_lost == "go_on":
             raise PydanticCustomError(
                 "spec",
-                "contribution.report needs federation: in-process: at a hub every home refuses two runs whose members "
-                "differ by one",
+                "contribution.report needs federation.when_lost: suspend: a run without two is none of its report",
             )
         if getattr(self.training, "start", "anew") != "anew":
             raise PydanticCustomError(

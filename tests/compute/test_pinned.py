@@ -30,6 +30,29 @@ def test_sums_over_workers_equal_those_of_one_holder(threads, numbers, multiply,
     rows.close()
 
 
+class Spin:
+    """A step that keeps its thread's processor busy for so long."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def run(self, shard):
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        return np.zeros(1, np.int64)
+
+
+def test_core_time_is_told_apart_between_organisations_whose_workers_share_a_process(threads, numbers):
+    """Three workers each, all in this process: by the process' clock both would have spent the same."""
+    busy, idle = (PinnedRows(threads, numbers, PIECES) for _ in range(2))
+    busy.add_up(Spin(0.2))
+    assert busy.core_seconds() == pytest.approx(3 * 0.2, rel=0.2)
+    assert idle.core_seconds() < 0.1
+    busy.close()
+    idle.close()
+
+
 def test_a_killed_worker_changes_no_sum(processes, numbers, multiply, expected, kill):
     losses = []
     rows = PinnedRows(processes, numbers, PIECES, on_loss=losses.append)

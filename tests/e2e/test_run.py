@@ -34,6 +34,17 @@ def results(example):
     return json.loads((run_folder(example) / "results.json").read_text())
 
 
+def test_core_hours_of_a_run_are_told_by_organisation_and_by_the_pools_status(first_run, module_example, module_lepton):
+    shown = {one["name"]: one["core_seconds"] for one in results(module_example)["organisations"]}
+    assert all(0 < seconds < 600 for seconds in shown.values()) and len(shown) == 3
+    assert "core-hours on Dask workers" in first_run.out
+    ended = module_lepton("pool", "status", "--json", "--as", "north", "--var", module_example.var)
+    by_training = json.loads(ended.out)["core_hours"]["by_training"][run_folder(module_example).name]
+    assert by_training.keys() == shown.keys()
+    for name, hours in by_training.items():
+        assert hours * 3600 >= shown[name] * 0.99 - 0.01
+
+
 def test_a_run_prints_what_came_of_it(first_run, module_example):
     out = first_run.out
     for text in (

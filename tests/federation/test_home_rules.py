@@ -16,8 +16,9 @@ from lepton_pipelines.federation.home_rules import (
     check_rows,
 )
 from lepton_pipelines.federation.in_process import InProcessFederation
-from lepton_pipelines.federation.manifest import Manifest, Member
+from lepton_pipelines.federation.manifest import Manifest, Member, read_manifest
 from lepton_pipelines.federation.row_sketch import RowSketch
+from lepton_pipelines.federation.series import left_out
 from lepton_pipelines.federation.succession import following
 from lepton_pipelines.identity.signing import SigningKey
 from lepton_pipelines.spec.errors import UserError
@@ -306,3 +307,105 @@ def test_a_history_of_a_release_that_kept_no_manifests_is_read(tmp_path):
     kept.signed(going_on(), "north")
     assert [one.manifest for one in kept.runs()] == [None, going_on()]
     kept.close()
+
+
+MEMBERS = ("harbour", "north", "south", "valley")
+SIGNS = Policy(contribution=True)
+
+
+def report(run="c-1", members=MEMBERS, **fields):
+    return manifest(run, members, kind="contribution", contribution=True, **fields)
+
+
+def test_a_run_without_a_member_is_signed_only_as_part_of_a_report_that_all_members_signed(history):
+    whole = report()
+    shorter = left_out(whole, "south")
+    with pytest.raises(UserError, match="leaves a member out of run c-1, which not all of its members signed"):
+        check(shorter, history, SIGNS)
+    check(whole, history, SIGNS)
+    history.signed(whole, "north")
+    with pytest.raises(UserError, match="which not all of its members signed"):
+        check(shorter, history, SIGNS)
+    history.complete("c-1")
+    for name in ("harbour", "south", "valley"):
+        check(left_out(whole, name), history, SIGNS)
+        history.signed(left_out(whole, name), "north")
+    assert shorter.names == ("harbour", "north", "valley") and shorter.run == "c-1-without-south"
+    assert read_manifest(shorter.encoded()) == shorter
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"spec": "22" * 32}, "changes more of the manifest of run c-1 than to leave one member out"),
+        ({"run": "c-2"}, "changes more of the manifest of run c-1"),
+        ({"series": None}, "its members differ from those of run c-1 over data product north/patients by south alone"),
+        ({"kind": "training", "series": None}, "its members differ from those of run c-1 .* by south alone"),
+    ],
+    ids=str,
+)
+def test_a_run_that_only_looks_like_part_of_a_report_is_refused(history, changed, reason):
+    history.signed(report(), "north")
+    history.complete("c-1")
+    forged = left_out(report(), "south").model_copy(update=changed)
+    with pytest.raises(UserError, match=reason):
+        check(forged, history, SIGNS)
+
+
+def test_nobody_is_left_out_of_a_run_that_was_not_signed_for_that_way(history):
+    """Members who trained together and had not signed for reports then: the difference would show that run's, too."""
+    history.signed(manifest("r-1", MEMBERS), "north")
+    history.signed(report(), "north")
+    history.complete("c-1")
+    with pytest.raises(UserError, match=r"its members differ from those of run r-1 .* by south alone"):
+        check(left_out(report(), "south"), history, SIGNS)
+
+
+def test_the_same_members_train_on_after_a_report_if_they_sign_for_reports_again(history):
+    history.signed(manifest("r-1", MEMBERS, contribution=True), "north")
+    for one in (report(), left_out(report(), "south")):
+        history.signed(one, "north")
+    check(manifest("r-2", MEMBERS, contribution=True), history, SIGNS)
+    with pytest.raises(UserError, match=r"its members differ from those of run c-1-without-south .* by south alone"):
+        check(manifest("r-2", MEMBERS), history, SIGNS)
+    with pytest.raises(UserError, match="by east alone"):
+        check(manifest("r-2", (*MEMBERS, "east"), contribution=True), history, SIGNS)
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({}, "policy.contribution does not sign for that"),
+        ({"contribution": True, "minimum_members": 4}, "it is repeated with 3 members, policy.minimum_members is 4"),
+        ({"contribution": True, "runs_per_week": 3}, "0 runs were signed within seven days, it is 4 more"),
+    ],
+    ids=str,
+)
+def test_a_home_refuses_a_report_that_its_policy_does_not_allow(history, policy, reason):
+    with pytest.raises(UserError, match=reason):
+        check(report(), history, Policy(**policy))
+
+
+def test_a_report_counts_as_all_its_trainings_and_no_part_of_it_a_second_time(history):
+    limited = Policy(contribution=True, runs_per_week=5)
+    history.signed(report(), "north", now=99 * DAY)
+    history.complete("c-1")
+    for name in ("harbour", "south", "valley"):
+        check(left_out(report(), name), history, limited)
+        history.signed(left_out(report(), name), "north", now=99 * DAY)
+    check(manifest("r-1", MEMBERS, contribution=True), history, limited)
+    history.signed(manifest("r-1", MEMBERS, contribution=True), "north", now=99 * DAY)
+    with pytest.raises(UserError, match=r"5 runs were signed within seven days, policy.runs_per_week is 5"):
+        check(manifest("r-2", MEMBERS, contribution=True), history, limited)
+
+
+def test_of_three_members_nobody_is_left_out():
+    with pytest.raises(UserError, match="of harbour, north, valley is not repeated without north"):
+        left_out(report(members=("harbour", "north", "valley")), "north")
+    with pytest.raises(ValueError, match="for contribution reports and for going on"):
+        report(when_lost="go_on")
+
+
+def test_a_manifest_that_signs_for_no_reports_has_the_bytes_that_it_had_before_there_were_any():
+    assert b"contribution" not in manifest().encoded() and b"series" not in manifest().encoded()
+    assert read_manifest(manifest().encoded()) == manifest()

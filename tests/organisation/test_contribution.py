@@ -1,6 +1,13 @@
 """What each organisation's rows add: measured with all and without each, where all have signed for it."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 
@@ -10,6 +17,10 @@ import pytest
 
 from flows.in_step import all_in_step
 from lepton_pipelines.evaluation.contribution import contribution_plot, gain
+from lepton_pipelines.federation.grpc_hub import HubServer
+from lepton_pipelines.federation.hub_connection import HubConnection
+from lepton_pipelines.identity.hub_home import HubHome
+from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.ledger.verification import verify_ledger
 from lepton_pipelines.organisation.contribution import measure
 from lepton_pipelines.organisation.contribution_record import record_contribution
@@ -19,6 +30,7 @@ from lepton_pipelines.spec.errors import UserError
 from lepton_pipelines.spec.pipeline import read_pipeline
 
 ROOT = Path(__file__).parents[2]
+LEPTON = (sys.executable, "-c", "from lepton_pipelines.cli import main; main()")
 MEMBERS = ["harbour", "north", "twin", "valley"]
 SPEC = """name: breast-cancer
 organisations: {files}
@@ -162,7 +174,7 @@ def test_signing_for_it_is_part_of_what_is_agreed_on_and_of_no_other_spec(four):
     ("changed", "told"),
     [
         ({"members": MEMBERS[:3]}, "at least four organisations, here are 3"),
-        ({"federation": "{hub: 'hub.example.org:7443'}"}, "federation: in-process"),
+        ({"federation": "{hub: 'hub.example.org:7443', when_lost: go_on}"}, "federation.when_lost: suspend"),
         ({"more": ", start: champion"}, "start: anew"),
         ({"contribution": "{metric: auc}"}, "no report: true"),
     ],
@@ -206,8 +218,6 @@ def test_without_two_at_a_time_the_totals_tell_each_ones_own_as_well():
 
 @pytest.mark.slow
 def test_the_command_writes_table_plot_and_json(four, capsys, monkeypatch):
-    import sys
-
     from lepton_pipelines.cli.app import run_command_line
 
     four.pipeline()
@@ -221,3 +231,136 @@ def test_the_command_writes_table_plot_and_json(four, capsys, monkeypatch):
     (written,) = four.var.glob("runs/*-contribution/contribution.json")
     assert json.loads(written.read_text())["metric"] == "auc"
     assert written.with_suffix(".svg").read_text().startswith("<?xml")
+
+
+class AtHub:
+    """The four at a hub: harbour, twin and valley serve, north asks; each with its own keys, folder and process."""
+
+    def __init__(self, four: Four) -> None:
+        self.four, self.served = four, {}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"localhost:{free.getsockname()[1]}"
+        hub = HubHome.create(four.folder / "hub", self.address)
+        homes = {name: OrganisationHome.create(four.folder / f"home-{name}", name) for name in MEMBERS}
+        requests = {name: home.request() for name, home in homes.items()}
+        for name, home in homes.items():
+            admission = hub.admit(requests[name], fingerprint=requests[name].fingerprint)
+            home.accept(admission.model_dump_json().encode(), fingerprint=hub.fingerprint)
+            for other in sorted({*MEMBERS} - {name}):
+                told = requests[other]
+                home.trust(told.model_dump_json().encode(), fingerprint=told.fingerprint)
+        self.hub, self.server = hub, HubServer(hub, listen=self.address)
+        self.server.start()
+        federation = f"{{hub: '{self.address}', grace_seconds: 200}}"
+        four.pipeline(contribution="{report: true, metric: logloss}", federation=federation)
+
+    def command(self, name: str, *words: str) -> list[str]:
+        own = ["--organisation", f"{name}.yaml", "--home", f"home-{name}", "--var", f"var-{name}"]
+        return [*LEPTON, *words, *own]
+
+    def serve(self, name: str) -> None:
+        with (self.four.folder / f"{name}.log").open("ab") as log:
+            command = self.command(name, "org", "serve", "--pipeline", "pipeline.yaml")
+            self.served[name] = subprocess.Popen(command, cwd=self.four.folder, stdout=log, stderr=log)
+
+    def ask(self) -> subprocess.Popen[str]:
+        command = self.command("north", "market", "contribution", "pipeline.yaml", "--json")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        asking = self.served["north"] = subprocess.Popen(command, cwd=self.four.folder, text=True, **pipes)
+        return asking
+
+    def sums_done(self, ending: str) -> int:
+        """How many sums of the first run whose id ends so are done, as a member is told."""
+        credentials = OrganisationHome(self.four.folder / "home-valley").credentials()
+        with closing(HubConnection(credentials, address=self.address, patience=20)) as connection:
+            return max((one.number for one in connection.runs() if one.run.endswith(ending)), default=0)
+
+    def said(self, name: str) -> str:
+        return (self.four.folder / f"{name}.log").read_text()
+
+    def var(self, name: str) -> Path:
+        return self.four.folder / f"var-{name}"
+
+    def stop(self) -> None:
+        for process in self.served.values():
+            process.terminate()
+        for process in self.served.values():
+            process.communicate(timeout=60)
+        self.server.stop()
+        self.hub.close()
+
+
+def until(true, seconds: float = 240):
+    """Wait until something is true, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def at_hub(tmp_path_factory, rows):
+    one = AtHub(Four(tmp_path_factory.mktemp("at-hub") / "four", rows))
+    try:
+        for name in ("harbour", "twin", "valley"):
+            one.serve(name)
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture(scope="module")
+def reported(at_hub):
+    """What north was told; the part of valley is killed in the midst of it, and started again by its serve."""
+    asking = at_hub.ask()
+    until(lambda: at_hub.sums_done("without-north") > 15)
+    serve = at_hub.served["valley"].pid
+    (part,) = Path(f"/proc/{serve}/task/{serve}/children").read_text().split()
+    os.kill(int(part), signal.SIGKILL)
+    said, problems = asking.communicate(timeout=380)
+    assert asking.returncode == 0, problems
+    assert "this organisation's part is started again" in at_hub.said("valley")
+    return json.loads(said)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_report_at_a_hub_is_that_of_one_process_at_every_organisation(at_hub, reported, measured):
+    _, report, _ = measured
+    alike = ("metric", "rows", "scores", "trees", "added", "members", "trainings")
+    assert {key: reported[key] for key in alike} == report.model_dump(include=set(alike))
+    for name in ("harbour", "twin", "valley"):
+        until(lambda name=name: f"run {reported['run']} is finished" in at_hub.said(name))
+        mine = json.loads((at_hub.var(name) / "runs" / reported["run"] / "contribution.json").read_text())
+        assert {**mine, "seconds": 0} == {**reported, "seconds": 0}
+    left = {path.name for name in MEMBERS for path in at_hub.var(name).glob("runs/*/organisations/*/*")}
+    assert left == {"dataset-opening.json"}  # no model is kept
+
+
+@pytest.mark.slow
+def test_every_training_of_a_report_at_a_hub_stands_in_the_ledger_with_its_members(at_hub, reported):
+    from lepton_pipelines.organisation.market_place import HubMarket
+
+    home = OrganisationHome(at_hub.four.folder / "home-north")
+    runs = HubMarket(home, address=at_hub.address).history().runs.by_id
+    expected = {reported["run"]: set(MEMBERS)}
+    for name in MEMBERS:
+        expected[f"{reported['run']}-without-{name}"] = set(MEMBERS) - {name}
+    assert {run: set(one.joined) for run, one in runs.items() if one.state == "finished"} == expected
+    assert all(one.trees == 8 for one in runs.values())
+    verify_ledger(home.folder / "ledger")
+
+
+@pytest.mark.slow
+def test_a_report_at_a_hub_that_a_member_did_not_sign_for_is_refused_by_its_name(at_hub, reported):
+    at_hub.four.policy("valley", "{}")
+    try:
+        asking = at_hub.ask()
+        said, problems = asking.communicate(timeout=120)
+    finally:
+        at_hub.four.policy("valley", "{contribution: true}")
+    assert asking.returncode == 2 and not said
+    assert "valley" in problems and "policy.contribution does not sign for that" in problems
+    assert len(list(at_hub.var("north").glob("runs/*-without-*"))) == 3  # those of the report before
