@@ -409,6 +409,12 @@ class Pipeline(SpecModel):
                 "with them. List them in the contract, or split by another column."
             )
         problems += _leaks(split, contract)
+        if self.contribution.report and contract.to_find:
+            names = ", ".join(column.name for column in contract.to_find)
+            problems.append(
+                f"contribution.report: contract {contract.id} leaves the categories of {names} to be found, and "
+                "without an organisation others are found: such models cannot be scored on the same rows. List them."
+            )
         if self.gates.fairness is not None:
             group = contract.column(self.gates.fairness.group)
             if group.name not in [c.name for c in contract.groups]:

@@ -185,6 +185,14 @@ def test_what_cannot_be_measured_is_refused_when_the_spec_is_read(changed, told,
         four.pipeline(**changed)
 
 
+def test_categories_must_be_listed_because_without_somebody_others_are_found(four):
+    path = four.folder / "contract.odcs.yaml"
+    site = "- {name: site, logicalType: string, customProperties: [{property: lepton, value: {categories: found}}]}\n"
+    path.write_text(path.read_text().replace("- name: mean_radius\n", f"{site}      - name: mean_radius\n"))
+    with pytest.raises(UserError, match="leaves the categories of site to be found, and without an organisation"):
+        four.pipeline().read_contract()
+
+
 def test_who_did_not_sign_is_named_and_nothing_is_trained(four):
     four.policy("twin", "{}")
     with pytest.raises(UserError, match=r"twin: contribution\.report shows .* policy\.contribution") as refused:
