@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from prefect.states import Cancelling
 from typer.testing import CliRunner
@@ -34,6 +35,7 @@ ROOT = Path(__file__).parents[2]
 LEPTON = ROOT / ".venv" / "bin" / "lepton"
 NAMES = ("harbour", "north", "valley")
 PUBLISHER = "north"
+LOOPBACK = ("127.0.0.1", "::1")
 
 
 @dataclass
@@ -348,34 +350,47 @@ def test_the_way_back_stands_in_the_hubs_ledger(machines, publisher):
     assert history_at(machines, PUBLISHER).aliases["breast-cancer", "champion"] == 3
 
 
-@pytest.fixture
-def longer(machines):
-    """Every hospital's copy of the pipeline asks for 5,000 rounds, for one test."""
+@pytest.fixture(scope="module")
+def long_run(machines, publisher):
+    """A run of 5,000 rounds that north's Prefect has begun, in which everybody boosts: its id, and its flow run's."""
     before = {name: (machines.folder / name / "pipeline.yaml").read_text() for name in NAMES}
     for name, told in before.items():
         told = told.replace("rounds: 60", "rounds: 5000").replace("  early_stopping_rounds: 10\n", "")
         (machines.folder / name / "pipeline.yaml").write_text(told)
-    yield {"rounds": 5000, "early_stopping_rounds": None}
-    for name, told in before.items():
-        (machines.folder / name / "pipeline.yaml").write_text(told)
-
-
-def test_cancelling_the_run_on_its_page_where_it_was_begun_ends_it_for_everyone(machines, publisher, longer):
     found = publisher.deployment(f"federated-retrain/breast-cancer-{PUBLISHER}")
     pipeline = found.parameters["pipeline"]
-    told = {"pipeline": {**pipeline, "training": {**pipeline["training"], **longer}}}
+    longer = {**pipeline["training"], "rounds": 5000, "early_stopping_rounds": None}
+    told = {"pipeline": {**pipeline, "training": longer}}
     begun = publisher.ask(lambda client: client.create_flow_run_from_deployment(found.id, parameters=told))
     one = publisher.wait_for_run("federated-retrain", lambda run: run.id == begun.id and "lepton.run" in run.labels)
     run, end = one.labels["lepton.run"], time.monotonic() + 120
     while sums_begun(machines.folder / "valley" / "organisation" / "runs" / run / "journal.sqlite") < 60:
         assert time.monotonic() < end
         time.sleep(0.1)
-    publisher.ask(lambda client: client.set_flow_run_state(begun.id, Cancelling()))
+    for name, text in before.items():
+        (machines.folder / name / "pipeline.yaml").write_text(text)
+    return run, begun.id
+
+
+def test_an_organisation_that_serves_and_trains_listens_to_nobody_outside_its_machine(machines, long_run):
+    serving = [one for one in machines.started if one.args[1:3] == ["org", "serve"] and one.poll() is None]
+    assert len(serving) == 2
+    for one in serving:
+        processes = [psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)]
+        assert part_of(long_run[0], "valley" if "valley.yaml" in one.args else "harbour") in {p.pid for p in processes}
+        doors = [door for process in processes for door in process.net_connections("inet")]
+        outside = [door for door in doors if door.status == psutil.CONN_LISTEN and door.laddr.ip not in LOOPBACK]
+        assert not outside
+
+
+def test_cancelling_the_run_on_its_page_where_it_was_begun_ends_it_for_everyone(machines, publisher, long_run):
+    run, begun = long_run
+    publisher.ask(lambda client: client.set_flow_run_state(begun, Cancelling()))
     for name in ("harbour", "valley"):
         machines.until(name, f"run {run} was ended: north: run {run} was cancelled where it was begun", seconds=20)
         machines.until(name, f"run {run} ended here with an error", seconds=20)
     assert f"run {run}: aborted" in machines.here("hub", "hub", "status")
-    ended = publisher.wait_for_run("federated-retrain", lambda run: run.id == begun.id and run.state.is_final())
+    ended = publisher.wait_for_run("federated-retrain", lambda run: run.id == begun and run.state.is_final())
     assert ended.state.is_cancelled()
 
 
