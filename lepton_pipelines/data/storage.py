@@ -114,6 +114,8 @@ def _explain(url: str, storage: Storage, error: Exception) -> str | None:
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId"}:
         return f"the credentials for {url} were not accepted ({code}). Correct {source}."
     if code in {"AccessDenied", "403", "AllAccessDisabled"} or isinstance(error, PermissionError):
+        if storage.anonymous:
+            return f"{url} is not open to anonymous readers. Take data.storage.anonymous out and give credentials."
         if "://" in url:
             return f"access to {url} is denied. Check the rights of {source}."
         return f"{url} may not be read by this user. Change its permissions."

@@ -2,6 +2,7 @@
 
 import gzip
 import http.server
+import json
 import pickle
 import threading
 
@@ -330,6 +331,74 @@ class TestS3:
         assert "HARBOUR_SECRET is not set" in _refusal(harbour, contract)
         monkeypatch.setenv("HARBOUR_SECRET", "testing")
         assert len(_all(open_source(harbour, contract))) == 40
+
+    @pytest.fixture
+    def no_credentials(self, monkeypatch, tmp_path):
+        """Take away whatever credentials this machine has; returns where a file of profiles is looked for."""
+        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "profiles"))
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        return tmp_path / "profiles"
+
+    def test_an_anonymous_reader_needs_no_credentials(self, bucket, organisation, contract, patients, no_credentials):
+        endpoint, name, filesystem = bucket
+        self._write(filesystem, name, patients())
+        storage = {"endpoint": endpoint, "region": "eu-west-1"}
+        assert "no credentials" in _refusal(organisation(f"s3://{name}/patients/", storage=storage), contract)
+        harbour = organisation(f"s3://{name}/patients/", storage={**storage, "anonymous": True})
+        assert "is not open to anonymous readers" in _refusal(harbour, contract)
+        places = [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]
+        read = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": places}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [read]})
+        filesystem.call_s3("put_bucket_policy", Bucket=name, Policy=policy)
+        filesystem.chmod(f"{name}/patients/p.parquet", "public-read")
+        assert len(_all(_travelled(open_source(harbour, contract)))) == 40
+
+    def test_credentials_come_from_a_profile(self, bucket, organisation, contract, patients, no_credentials):
+        endpoint, name, filesystem = bucket
+        self._write(filesystem, name, patients())
+        no_credentials.write_text("[ward]\naws_access_key_id = testing\naws_secret_access_key = testing\n")
+        storage = {"endpoint": endpoint, "region": "eu-west-1", "profile": "ward"}
+        harbour = organisation(f"s3://{name}/patients/", storage=storage)
+        assert len(_all(_travelled(open_source(harbour, contract)))) == 40
+
+    def test_credentials_come_from_the_machines_role(
+        self, bucket, organisation, contract, patients, no_credentials, monkeypatch
+    ):
+        endpoint, name, filesystem = bucket
+        self._write(filesystem, name, patients())
+        asked = []
+
+        class Role(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                keys = {
+                    "AccessKeyId": "role",
+                    "SecretAccessKey": "s",
+                    "Token": "t",
+                    "Expiration": "2099-01-01T00:00:00Z",
+                }
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps(keys).encode())
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Role)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{server.server_port}/role")
+        try:
+            storage = {"endpoint": endpoint, "region": "eu-west-1"}
+            harbour = organisation(f"s3://{name}/patients/", storage=storage)
+            assert len(_all(_travelled(open_source(harbour, contract)))) == 40
+        finally:
+            server.shutdown()
+            server.server_close()
+        assert set(asked) == {"/role"}
 
     def test_a_missing_bucket_is_refused(self, bucket, organisation, contract):
         endpoint, _, _ = bucket
