@@ -17,6 +17,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.automations import install_automations
 from flows.federated_retrain import federated_retrain
+from flows.pool_jobs import pool_jobs
 from flows.promote import promote, rollback
 from flows.score_batch import score_batch
 from flows.watch_drift import watch_drift
@@ -111,6 +112,36 @@ def decisions(pipeline: Pipeline, where: dict[str, Any], settings: dict[str, Any
             **settings,
         ),
     ]
+
+
+def deploy_pool_jobs(
+    name: str, offer: str, file: Path, *, home: Path | None, var: Path, pool: str, every: timedelta
+) -> str:
+    """Register, at the owner's own Prefect server, what does the jobs of an offer in one of the owner's work pools.
+
+    name, offer: the owner's, and its offer's. file: of the offer. every: how often jobs are looked for, one run at a
+    time.
+    Returns the deployment's name.
+    """
+    make_pool(pool)
+    deployment: Any = pool_jobs.to_deployment(
+        name=f"{name}-{offer}",
+        description=f"Does what is asked of {name}'s offer {offer} under reservations.",
+        parameters={
+            "name": name,
+            "offer": str(file.absolute()),
+            "home": None if home is None else str(home.absolute()),
+            "var": str(var.absolute()),
+        },
+        schedules=[IntervalSchedule(interval=every)],
+        concurrency_limit=ONE_AT_A_TIME,
+        tags=[TAG, "pool"],
+        work_pool_name=pool,
+        job_variables=HEARTBEATS,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    deployment.apply()
+    return f"{pool_jobs.name}/{name}-{offer}"
 
 
 def told(pipeline: Pipeline) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,20 @@ def deploy(
     _say_watch(watch, f"watch-drift/{pipeline.name}")
     typer.echo(f"  worker      prefect worker start --pool {pool}")
     typer.echo(f"  run now     prefect deployment run federated-retrain/{pipeline.name}")
+
+
+def deploy_pool_jobs(
+    name: str, offer: str, file: Path, *, home: Path | None, var: Path, pool: str, minutes: int
+) -> None:
+    """Register what does an offer's jobs in a work pool of the owner's own Prefect server."""
+    quieten()
+    with _server() as flows:
+        deployment = flows.deploy_pool_jobs(
+            name, offer, file, home=home, var=var, pool=pool, every=timedelta(minutes=minutes)
+        )
+    typer.echo(f"  deployment  {deployment}")
+    typer.echo(f"  schedule    every {minutes} min; one run at a time")
+    typer.echo(f"  worker      prefect worker start --pool {pool}")
 
 
 def _deploy_at_hub(

@@ -187,6 +187,28 @@ def serve(
 
 
 @app.command()
+def deploy(
+    spec: Spec,
+    work_pool: Annotated[str, typer.Option("--pool", help="A Prefect work pool of one's own.")],
+    minutes: Annotated[int, typer.Option("--every", min=1, help="Minutes between looks for jobs.")] = 5,
+    home: Home = HOME,
+    name: As = None,
+    var: Var = VAR,
+) -> None:
+    """Have what is asked of an offer done in a work pool of one's own Prefect server, instead of by serve."""
+    from lepton_pipelines.cli.deploy import deploy_pool_jobs
+    from lepton_pipelines.pool.offers import OfferFile, compute_offer
+    from lepton_pipelines.spec.yaml_file import read_model
+
+    told, place = read_model(OfferFile, spec), place_of(home, name, var)
+    compute_offer(place, told.id)
+    if place.organisation != told.organisation:
+        raise UserError(f"{told.id} is {told.organisation}'s, but you speak for {place.organisation}.")
+    where = None if name else home
+    deploy_pool_jobs(told.organisation, told.offer, spec, home=where, var=var, pool=work_pool, minutes=minutes)
+
+
+@app.command()
 def status(home: Home = HOME, name: As = None, var: Var = VAR, as_json: AsJson = False) -> None:
     """Show what is free and reserved, and core-hours: reserved, and as Dask measured them, those of runs as well."""
     from lepton_pipelines.organisation.core_hours import core_hours_of_runs
