@@ -332,26 +332,21 @@ def pull_model(
     import getpass
 
     from lepton_pipelines.market.models import model_offer
-    from lepton_pipelines.organisation.model_market import pull as command
-    from lepton_pipelines.registry import promotion
+    from lepton_pipelines.organisation import model_market
     from lepton_pipelines.registry.serving import serve_line
     from lepton_pipelines.registry.tracking import open_tracking
 
     place = place_of(home, name, var)
     found = model_offer(place, model, version)
-    if licence is not None and found.card.licence != licence:
-        raise UserError(f"{model} has the licence {found.card.licence}, you asked for {licence}. Nothing was pulled.")
     ledger = var / "ledger" / name if name else home / "ledger"
     tracking = open_tracking(mlflow, folder=var.absolute())
-    published, lineage = command(place, ledger, tracking, found)
+    published, lineage = model_market.pull(place, ledger, tracking, found, licence=licence)
     typer.echo(f"{published.registered_model} v{published.version} is {found.id} v{found.version}\n\nproved")
     typer.echo("".join(f"  ✓ {line}\n" for line in lineage.proved) + "\nnot proved")
     typer.echo("".join(f"  – {line}\n" for line in lineage.not_proved))
     selector = f"/{published.version}"
     if champion:
-        why = f"pulled from {found.id} v{found.version}"
-        promotion.promote(tracking, published.registered_model, published.version, reason=why, by=getpass.getuser())
-        selector = "@champion"
+        selector = model_market.use(tracking, published, found, by=getpass.getuser())
     typer.echo(f"serve  {serve_line(tracking, published.registered_model, selector)}")
 
 

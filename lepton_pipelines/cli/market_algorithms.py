@@ -113,7 +113,7 @@ def pull_algorithm(
     place = place_of(home, name, var)
     found = algorithm_offer(place, algorithm, version)
     with plain_errors(algorithm, algorithm, Storage()):
-        path = command(place, found, kept_in(home, name, var, "algorithms"), open_url, licence=licence)
+        path = command(place.get, found, kept_in(home, name, var, "algorithms"), open_url, licence=licence)
     typer.echo(f"{path}\nRead it; then install it wherever its rows are computed on: pip install --no-deps {path}")
 
 

@@ -27,6 +27,8 @@ from lepton_pipelines.spec.yaml_file import read_model
 
 Open = Callable[[str], Any]
 """URL → a binary file object to read from."""
+Documents = Callable[[str], bytes]
+"""Digest → a document of the market. Raises DocumentRefused if it is nowhere, or not what its digest says."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -81,7 +83,10 @@ class AlgorithmCard(BaseModel):
 
 @dataclass(frozen=True)
 class AlgorithmOffer:
-    """A version on offer. id: owner/name; index: of the ledger's entry; wheel, code: digests of file and content."""
+    """A version on offer. id: owner/name; index: of the ledger's entry; wheel, code: digests of file and content.
+
+    card_digest: of the document that the card was read from.
+    """
 
     id: str
     version: str
@@ -89,6 +94,7 @@ class AlgorithmOffer:
     wheel: str
     code: str
     card: AlgorithmCard
+    card_digest: str
 
     def summary(self) -> dict[str, Any]:
         """Return what a listing shows."""
@@ -176,10 +182,11 @@ def algorithm_offer(place: Place, offer: str, version: str | None = None) -> Alg
 
 
 def pull_algorithm(
-    place: Place, offer: AlgorithmOffer, cache: Path, open_url: Open, *, licence: str | None = None
+    documents: Documents, offer: AlgorithmOffer, cache: Path, open_url: Open, *, licence: str | None = None
 ) -> Path:
     """Fetch a wheel and return where it lies; it is neither installed nor run.
 
+    documents: returns one by its digest.
     cache: folder of what was fetched before; a wheel lies below its digest there. licence: what it must be, if given.
     Raises UserError if it has another licence, another digest, or holds other code than the ledger says.
     """
@@ -192,7 +199,7 @@ def pull_algorithm(
             download(open_url, card.url, path, offer.wheel, offer.id)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(place.get(offer.wheel))
+            path.write_bytes(documents(offer.wheel))
     try:
         _same_code(code_of_wheel(path), _said(offer), f"the wheel of {offer.id} {offer.version}")
     except MarketRefused:
@@ -233,13 +240,25 @@ def _same_code(found: Code | None, expected: Code | None, what: str) -> None:
         )
 
 
+def read_offer(
+    documents: Documents, offer: str, version: str, index: int, *, wheel: str, code: str, card: str
+) -> AlgorithmOffer:
+    """Return an algorithm on offer with its card. documents: returns one by its digest.
+
+    Raises MarketRefused if the card is malformed, or another algorithm's.
+    """
+    try:
+        told = AlgorithmCard.model_validate(decode(documents(card)))
+    except (ValidationError, ValueError) as error:
+        raise MarketRefused(f"the card {card[:16]}… is malformed: {error}") from error
+    if (f"{offer.split('/')[0]}/{told.name}", told.version) != (offer, version):
+        raise MarketRefused(f"the card {card[:16]}… is of another algorithm than {offer} {version}")
+    return AlgorithmOffer(offer, version, index, wheel, code, told, card)
+
+
 def _read(place: Place, offer: str, version: str) -> AlgorithmOffer:
     release = place.history().algorithms.releases[offer, version]
     offered = release.offered
-    try:
-        card = AlgorithmCard.model_validate(decode(place.get(offered.card)))
-    except (ValidationError, ValueError) as error:
-        raise MarketRefused(f"the card {offered.card[:16]}… is malformed: {error}") from error
-    if (f"{offer.split('/')[0]}/{card.name}", card.version) != (offer, version):
-        raise MarketRefused(f"the card {offered.card[:16]}… is of another algorithm than {offer} {version}")
-    return AlgorithmOffer(offer, version, release.index, offered.wheel, offered.code, card)
+    return read_offer(
+        place.get, offer, version, release.index, wheel=offered.wheel, code=offered.code, card=offered.card
+    )

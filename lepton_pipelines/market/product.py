@@ -73,8 +73,13 @@ def read_product(path: Path | str) -> tuple[Product, dict[str, object], Contract
     place = path.resolve().parent / product.contract
     if not place.is_file():
         raise UserError(f"{path}: contract {place} does not exist. Correct contract.")
-    document = _plain(read_yaml(place).data)
+    document = contract_document(place)
     return product, document, parse_contract(document, name=place.name)
+
+
+def contract_document(path: Path) -> dict[str, object]:
+    """Read a contract's file as a document. Raises UserError if it is no YAML file."""
+    return _plain(read_yaml(path).data)
 
 
 def _plain(data: object) -> dict[str, object]:

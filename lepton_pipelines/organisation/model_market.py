@@ -13,6 +13,7 @@ from lepton_pipelines.market.models import ALGORITHM, Card, CardColumn, ModelOff
 from lepton_pipelines.market.place import Place
 from lepton_pipelines.organisation.outcome import SPEC_FILE, input_column
 from lepton_pipelines.registry.champion import load_version
+from lepton_pipelines.registry.promotion import promote
 from lepton_pipelines.registry.publishing import Publication, Published, publish
 from lepton_pipelines.registry.signature import InputColumn
 from lepton_pipelines.registry.tracking import Tracking, quiet_logging
@@ -54,16 +55,22 @@ def offer_from_registry(
     return offer_model(place, name, version, found.model, card)
 
 
-def pull(place: Place, ledger: Path, tracking: Tracking, offer: ModelOffer) -> tuple[Published, Lineage]:
+def pull(
+    place: Place, ledger: Path, tracking: Tracking, offer: ModelOffer, *, licence: str | None = None
+) -> tuple[Published, Lineage]:
     """Verify a model on offer in this organisation's own copy of the ledger, and register it here with its origin.
 
     ledger: the replica, verified in full. Returns the version in the own registry and what was proved of it. Pulled
-    again, it is the same version. Raises UserError if its file is not the one in the ledger.
+    again, it is the same version. licence: what it must be, if given. Raises UserError if it has another one, or if its
+    file is not the one in the ledger.
     """
+    card = offer.card
+    if licence is not None and card.licence != licence:
+        raise MarketRefused(f"{offer.id} has the licence {card.licence}, you asked for {licence}. Nothing was pulled.")
     model = model_file(place, offer)
+    _check_readable(model, offer)
     name = offer.id.split("/")[1]
     lineage = trace(verify_ledger(ledger), name, offer.version, digest_of(model))
-    card = offer.card
     published = publish(
         tracking,
         Publication(
@@ -89,6 +96,26 @@ def pull(place: Place, ledger: Path, tracking: Tracking, offer: ModelOffer) -> t
         ),
     )
     return published, lineage
+
+
+def use(tracking: Tracking, published: Published, offer: ModelOffer, *, by: str) -> str:
+    """Make a pulled version the champion of its name here; return by what it is found from now on."""
+    why = f"pulled from {offer.id} v{offer.version}"
+    promote(tracking, published.registered_model, published.version, reason=why, by=by)
+    return "@champion"
+
+
+def _check_readable(model: bytes, offer: ModelOffer) -> None:
+    """Refuse a file that XGBoost does not read."""
+    import xgboost
+
+    try:
+        xgboost.Booster(model_file=bytearray(model))
+    except xgboost.core.XGBoostError as error:
+        raise MarketRefused(
+            f"the file of {offer.id} v{offer.version} is no model that XGBoost {xgboost.__version__} reads. Nothing "
+            "was pulled; ask who offers it."
+        ) from error
 
 
 def _spec(tracking: Tracking, name: str, version: int) -> Pipeline:

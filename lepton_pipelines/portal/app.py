@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lepton_pipelines.portal import api, pages, pool_api, pool_pages, publishing_api
+from lepton_pipelines.portal import api, fetching_api, pages, pool_api, pool_pages, publishing_api
 from lepton_pipelines.portal.guarding import LARGEST_BODY, LARGEST_DOCUMENT, Limits, Portal, guard
 from lepton_pipelines.portal.listing import NotThere
 from lepton_pipelines.portal.stand import Stand
@@ -40,6 +40,7 @@ def create_app(stands: dict[str, Stand], address: str, limits: Limits | None = N
     app.state.portal = Portal(stands, address.rstrip("/"), limits or Limits())
     app.include_router(api.router)
     app.include_router(publishing_api.router)
+    app.include_router(fetching_api.router)
     app.include_router(pool_api.router)
     app.include_router(pages.router)
     app.include_router(pool_pages.router)
@@ -62,7 +63,8 @@ class _BodyLimits:
         self._documents = RequestBodyLimitMiddleware(app, max_body_size=LARGEST_DOCUMENT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        document = scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", f"{api.PREFIX}/products")
+        paths = (f"{api.PREFIX}/products", f"{api.PREFIX}/products/search")
+        document = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in paths
         await (self._documents if document else self._usual)(scope, receive, send)
 
 

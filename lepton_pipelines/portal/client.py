@@ -20,6 +20,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from lepton_pipelines.identity.organisation_home import OrganisationHome
 from lepton_pipelines.portal import messages
+from lepton_pipelines.portal.algorithm_client import Algorithms
+from lepton_pipelines.portal.model_client import Models
 from lepton_pipelines.portal.pool_client import Pool
 from lepton_pipelines.portal.signing_in import statement
 from lepton_pipelines.spec.errors import UserError
@@ -121,6 +123,20 @@ class Platform:
         """Send something and read the answer."""
         return TypeAdapter(answer).validate_json(self._send(path, message).content)
 
+    def document(self, digest: str) -> bytes:
+        """Return a document that the ledger names. digest: SHA-256, hexadecimal.
+
+        >>> card = platform.document(platform.algorithms.show("valley/averaging", "1.0").card)
+        >>> b"The average of the labels" in card
+        True
+        """
+        from lepton_pipelines.ledger.predicate import digest_of
+
+        found = self._signed_in("GET", f"/documents/{digest}").content
+        if digest_of(found) != digest:
+            raise UserError(f"the portal at {self.url} answers with another document than {digest[:16]}…")
+        return found
+
     def tell(self, path: str, message: BaseModel) -> None:
         """Send something that has no answer."""
         self._send(path, message)
@@ -214,12 +230,28 @@ class Market:
         columns: Sequence[str] = (),
         label: str | None = None,
         objective: str | None = None,
+        fits: Path | str | None = None,
     ) -> list[messages.Product]:
         """Find data products. objective: what their label can be trained for, such as binary:logistic.
+
+        fits: a contract's file; only products whose rows fit it. The file is read here and its contract is sent.
 
         >>> [one.product for one in platform.market.search("aspirates", columns=["mean_radius"])]
         ['harbour/patients']
         """
+        if fits is not None:
+            from lepton_pipelines.market.product import contract_document
+            from lepton_pipelines.portal.fetching_api import SearchProducts
+
+            wanted = SearchProducts(
+                text=text,
+                domain=domain,
+                columns=list(columns),
+                label=label,
+                objective=objective,
+                fits=contract_document(Path(fits)),
+            )
+            return self._platform.post("/products/search", list[messages.Product], wanted)
         asked = {"text": text, "domain": domain, "column": list(columns) or None, "label": label}
         return self._platform.get("/products", list[messages.Product], objective=objective, **asked)
 
@@ -293,75 +325,6 @@ class Market:
     def usage(self, product: str | None = None) -> list[messages.Asked]:
         """List who asked for what, what was answered, and which runs used it."""
         return self._platform.get("/requests", list[messages.Asked], product=product)
-
-
-class Models:
-    """Published models, on offer or not."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-
-    def publish(
-        self, model: str, version: int, *, licence: str, title: str, description: str = ""
-    ) -> messages.ModelDetail:
-        """Offer a version of the organisation's own registry, which it has published in the ledger."""
-        from lepton_pipelines.portal.publishing_api import PublishModel
-
-        told = PublishModel(model=model, version=version, licence=licence, title=title, description=description)
-        return self._platform.post("/models", messages.ModelDetail, told)
-
-    def withdraw(self, model: str, version: int, *, reason: str) -> None:
-        """Offer a version of one's own no longer. Who has pulled it keeps it."""
-        self._platform.tell(f"/models/{model}/{version}/withdraw", messages.Refusal(reason=reason))
-
-    def search(self, text: str = "") -> list[messages.Model]:
-        """Find versions, the newest first.
-
-        >>> [(one.model, one.version) for one in platform.models.search("breast")]
-        [('breast-cancer', 1)]
-        """
-        return self._platform.get("/models", list[messages.Model], text=text)
-
-    def show(self, model: str, version: int) -> messages.ModelDetail:
-        """Show a version with its lineage.
-
-        >>> sorted({node.kind for node in platform.models.show("breast-cancer", 1).lineage.nodes})
-        ['alias', 'member', 'model', 'offer', 'product', 'run', 'score']
-        """
-        return self._platform.get(f"/models/{model}/{version}", messages.ModelDetail)
-
-
-class Algorithms:
-    """Algorithms on offer. Fetching and installing one stays with the command line, at home."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-
-    def publish(self, file: str) -> messages.AlgorithmDetail:
-        """Offer an algorithm. file: the name of its YAML file in the folder `offers` of the portal's home."""
-        from lepton_pipelines.portal.publishing_api import PublishAlgorithm
-
-        return self._platform.post("/algorithms", messages.AlgorithmDetail, PublishAlgorithm(file=file))
-
-    def withdraw(self, algorithm: str, version: str, *, reason: str) -> None:
-        """Offer a version no longer. Who has pulled it keeps it."""
-        self._platform.tell(f"/algorithms/{algorithm}/{version}/withdraw", messages.Refusal(reason=reason))
-
-    def search(self, text: str = "") -> list[messages.Algorithm]:
-        """Find algorithms.
-
-        >>> [(one.id, one.version) for one in platform.algorithms.search("average")]
-        [('valley/averaging', '1.0')]
-        """
-        return self._platform.get("/algorithms", list[messages.Algorithm], text=text)
-
-    def show(self, algorithm: str, version: str) -> messages.AlgorithmDetail:
-        """Show an algorithm: what it sums and what that reveals.
-
-        >>> [one.reveals for one in platform.algorithms.show("valley/averaging", "1.0").sums]
-        ['their mean']
-        """
-        return self._platform.get(f"/algorithms/{algorithm}/{version}", messages.AlgorithmDetail)
 
 
 class Runs:

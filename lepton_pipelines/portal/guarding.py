@@ -151,6 +151,7 @@ Reader = Annotated[Visit, Depends(Allowed(Right.READ))]
 Asker = Annotated[Visit, Depends(Allowed(Right.ASK))]
 Decider = Annotated[Visit, Depends(Allowed(Right.DECIDE))]
 Publisher = Annotated[Visit, Depends(Allowed(Right.PUBLISH))]
+Puller = Annotated[Visit, Depends(Allowed(Right.PULL))]
 Checker = Annotated[Visit, Depends(Allowed(Right.VERIFY))]
 Runner = Annotated[Visit, Depends(Allowed(Right.RUNS))]
 

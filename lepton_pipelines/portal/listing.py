@@ -6,6 +6,7 @@ from typing import Any
 
 from lepton_pipelines.ledger.documents import decode
 from lepton_pipelines.ledger.errors import DocumentRefused, LedgerError
+from lepton_pipelines.ledger.lineage import trace
 from lepton_pipelines.ledger.note import cosigners
 from lepton_pipelines.ledger.predicate import Predicate
 from lepton_pipelines.ledger.proof import Proof
@@ -168,6 +169,7 @@ def algorithm(offer: AlgorithmOffer) -> messages.AlgorithmDetail:
         size=card.size,
         sums=[messages.SummedVector(name=one.name, what=one.what, reveals=one.reveals) for one in card.sums],
         parameters=card.parameters,
+        card=offer.card_digest,
     )
 
 
@@ -239,6 +241,22 @@ def verify(stand: Stand) -> messages.Verification:
         proved=verified.proved,
         not_proved=verified.not_proved,
     )
+
+
+def model_proof(stand: Stand, name: str, number: int) -> messages.ModelProof:
+    """Recompute the ledger's files, and return what they prove of a version. Raises NotThere if there is none."""
+    known = stand.snapshot().history.runs.versions.get((name, number))
+    if known is None:
+        raise NotThere(f"the ledger has no {name} v{number}.")
+    lineage = trace(verify_ledger(stand.ledger), name, number, known.published.digest)
+    publisher, digest = known.published.author.organisation, known.published.digest
+    # The walk was begun at the ledger's own digest: no file was looked at, so the first step proves nothing.
+    proved = [
+        f"{publisher} published {name} v{number} with the digest {digest} (entry {known.index})",
+        *lineage.proved[1:],
+    ]
+    unseen = "that the file which is served has this digest: lepton model verify looks, where it is served"
+    return messages.ModelProof(proved=proved, not_proved=[*lineage.not_proved, unseen])
 
 
 def _model(stand: Stand, name: str, number: int, offer: ModelOffer | None) -> messages.Model:

@@ -221,6 +221,25 @@ class ModelDetail(Model):
     card: dict[str, Any] | None = None
 
 
+class ModelProof(Message):
+    """What the ledger proves of a version, once it is recomputed, and what it cannot."""
+
+    proved: list[str]
+    not_proved: list[str]
+
+
+class PulledModel(ModelProof):
+    """A version of another's that is in the own registry now.
+
+    registered_model, version: there. origin: OWNER/NAME/VERSION. serve: the command that serves it.
+    """
+
+    registered_model: str
+    version: int
+    origin: str
+    serve: str
+
+
 class Run(Message):
     """A run. trees: in the ledger; rounds: done here, of `of`. state: open, suspended, aborted, finished or here."""
 
@@ -294,7 +313,10 @@ class SummedVector(Message):
 
 
 class AlgorithmDetail(Algorithm):
-    """An algorithm with what it sums, what it takes, and which code it is. parameters: JSON Schema."""
+    """An algorithm with what it sums, what it takes, and which code it is.
+
+    parameters: JSON Schema. card: digest of the document that says all this.
+    """
 
     description: str
     entry_point: str
@@ -304,6 +326,7 @@ class AlgorithmDetail(Algorithm):
     size: int
     sums: list[SummedVector]
     parameters: dict[str, Any]
+    card: str
 
 
 class ProofOfEntry(Message):

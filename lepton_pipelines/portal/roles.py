@@ -29,13 +29,14 @@ class Right(StrEnum):
     ASK = "ask"  # for the use of others' products
     DECIDE = "decide"  # about requests for one's own
     PUBLISH = "publish"  # offer and withdraw data products, models, algorithms, computers in the organisation's name
+    PULL = "pull"  # register others' models in the own registry, ready to serve
     VERIFY = "verify"  # have the ledger recomputed, take proofs away
     RUNS = "runs"  # see one's own runs: rounds, scores, reports
 
 
 RIGHTS: Final[dict[Role, frozenset[Right]]] = {
     Role.OWNER: frozenset(Right),
-    Role.ENGINEER: frozenset({Right.READ, Right.ASK, Right.VERIFY, Right.RUNS}),
+    Role.ENGINEER: frozenset({Right.READ, Right.ASK, Right.PULL, Right.VERIFY, Right.RUNS}),
     Role.OPERATOR: frozenset({Right.READ, Right.RUNS}),
     Role.AUDITOR: frozenset({Right.READ, Right.VERIFY}),
 }

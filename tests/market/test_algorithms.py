@@ -70,7 +70,7 @@ def test_a_wheel_is_pulled_whole_and_nothing_of_it_runs(market, offered, wheel, 
     for module in [name for name in sys.modules if name.startswith("lepton_averaging")]:
         del sys.modules[module]
     for _ in range(2):
-        path = algorithms.pull_algorithm(market.of("valley"), offered, tmp_path / "kept", nothing_is_fetched)
+        path = algorithms.pull_algorithm(market.of("valley").get, offered, tmp_path / "kept", nothing_is_fetched)
     assert path.read_bytes() == wheel.read_bytes() and path.name == wheel.name
     assert not [name for name in sys.modules if name.startswith("lepton_averaging")]
 
@@ -79,26 +79,28 @@ def test_a_copy_that_was_spoilt_here_is_fetched_again_and_one_spoilt_at_its_sour
     market, offered, tmp_path
 ):
     place = market.of("valley")
-    path = algorithms.pull_algorithm(place, offered, tmp_path / "kept", nothing_is_fetched)
+    path = algorithms.pull_algorithm(place.get, offered, tmp_path / "kept", nothing_is_fetched)
     whole = path.read_bytes()
     path.write_bytes(b"spoilt")
-    assert algorithms.pull_algorithm(place, offered, tmp_path / "kept", nothing_is_fetched).read_bytes() == whole
+    assert algorithms.pull_algorithm(place.get, offered, tmp_path / "kept", nothing_is_fetched).read_bytes() == whole
     path.unlink()
     (place.var / "ledger" / "_log" / "documents" / offered.wheel).write_bytes(whole + b" ")
     with pytest.raises(DocumentRefused, match="was changed"):
-        algorithms.pull_algorithm(place, offered, tmp_path / "kept", nothing_is_fetched)
+        algorithms.pull_algorithm(place.get, offered, tmp_path / "kept", nothing_is_fetched)
 
 
 def test_a_wheel_that_holds_other_code_than_the_ledger_says_is_not_kept(market, offered, tmp_path):
     other = dataclasses.replace(offered, code="ab" * 32)
     with pytest.raises(MarketRefused, match="is not the code that it should be"):
-        algorithms.pull_algorithm(market.of("valley"), other, tmp_path / "kept", nothing_is_fetched)
+        algorithms.pull_algorithm(market.of("valley").get, other, tmp_path / "kept", nothing_is_fetched)
     assert not list((tmp_path / "kept").rglob("*.whl"))
 
 
 def test_another_licence_than_the_one_asked_for_is_refused_before_anything_is_fetched(market, offered, tmp_path):
     with pytest.raises(MarketRefused, match=r"Apache-2\.0, you asked for MIT"):
-        algorithms.pull_algorithm(market.of("valley"), offered, tmp_path / "kept", nothing_is_fetched, licence="MIT")
+        algorithms.pull_algorithm(
+            market.of("valley").get, offered, tmp_path / "kept", nothing_is_fetched, licence="MIT"
+        )
     assert not (tmp_path / "kept").exists()
 
 
@@ -117,11 +119,11 @@ def test_a_wheel_that_is_too_long_for_the_hub_is_fetched_from_its_address(
     def open_url(url):
         return fsspec.open(url, "rb").open()
 
-    pulled = algorithms.pull_algorithm(market.of("valley"), found, tmp_path / "kept", open_url)
+    pulled = algorithms.pull_algorithm(market.of("valley").get, found, tmp_path / "kept", open_url)
     assert pulled.read_bytes() == wheel.read_bytes()
     files.pipe("/wheels/averaging.whl", wheel.read_bytes() + b" ")
     with pytest.raises(MarketRefused, match="is not kept"):
-        algorithms.pull_algorithm(market.of("valley"), found, tmp_path / "again", open_url)
+        algorithms.pull_algorithm(market.of("valley").get, found, tmp_path / "again", open_url)
     files.rm("/wheels", recursive=True)
 
 

@@ -123,7 +123,7 @@ def test_an_algorithm_is_offered_pulled_and_verified_through_the_hub(hub, wheel,
     def nothing(url):
         raise AssertionError(url)
 
-    pulled = algorithms.pull_algorithm(valley, found, tmp_path / "pulled", nothing)
+    pulled = algorithms.pull_algorithm(valley.get, found, tmp_path / "pulled", nothing)
     assert pulled.read_bytes() == wheel.read_bytes()
     assert algorithms.verify_installed(found).digest == code_of_wheel(wheel).digest
     with pytest.raises(UserError, match="only north can"):

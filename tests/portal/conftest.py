@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
+import xgboost
 from fastapi.testclient import TestClient
 
 from lepton_pipelines.identity.organisation_home import OrganisationHome
@@ -37,8 +38,9 @@ MEMBERS = ["harbour", "north", "valley"]
 PRODUCT = "harbour/patients"
 PURPOSE = "breast cancer screening"
 DIGEST = digest_of(b"what the members agreed on")
-MODEL = b"a model's bytes"
 SCRIPT = "<script>document.title='taken over'</script><img src=x onerror=alert(1)>"
+_ROWS = xgboost.DMatrix(np.arange(8.0).reshape(8, 1), np.arange(8) > 3, feature_names=["mean_radius"])
+MODEL = bytes(xgboost.train({"objective": "binary:logistic", "max_depth": 2}, _ROWS, 3).save_raw("ubj"))
 ADDRESS = "http://127.0.0.1:8800"
 PLENTY = Limits(requests=1_000_000, sign_ins=1_000_000, verifications=1_000_000)
 

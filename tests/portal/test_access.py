@@ -26,6 +26,7 @@ VALUES = {
     "index": "0",
     "held": "c-1",
     "job": "j-1",
+    "digest": "0" * 64,
 }
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -83,7 +83,9 @@ def test_an_algorithms_file_is_one_of_the_folder_for_it_and_no_other(world, open
     assert valley.get("/api/v1/algorithms/valley/averaging/1.0").status_code == 404
 
 
-def test_the_sdk_publishes_an_algorithm_that_is_installed(served, build_wheel, pip_install):
+def test_the_sdk_publishes_an_algorithm_that_is_installed_and_others_hold_theirs_against_it(
+    served, build_wheel, pip_install, tmp_path
+):
     offers = served.world.home("north").folder / "offers"
     offers.mkdir()
     wheel = build_wheel(AVERAGING)
@@ -94,7 +96,21 @@ def test_the_sdk_publishes_an_algorithm_that_is_installed(served, build_wheel, p
         "sums: [{name: averaging/labels, what: labels, reveals: their mean}]\n"
     )
     with lp.Platform(served.url, home=served.world.home("north").folder) as platform:
-        assert platform.algorithms.publish("averaging.yaml").id == "north/averaging"
+        offered = platform.algorithms.publish("averaging.yaml")
+        assert offered.id == "north/averaging"
+        with lp.Platform(served.url, home=served.world.home("valley").folder) as valley:
+            pulled = valley.algorithms.pull("north/averaging", cache=tmp_path)
+            assert pulled.read_bytes() == wheel.read_bytes()
+            with pytest.raises(UserError, match="you asked for MIT"):
+                valley.algorithms.pull("north/averaging", licence="MIT", cache=tmp_path)
+            assert valley.algorithms.verify("north/averaging") == offered.code
+            own = tmp_path / "valley.yaml"
+            own.write_text("organisation: valley\ndata: rows.parquet\n")
+            assert valley.algorithms.use("north/averaging", organisation=own)
+            assert not valley.algorithms.use("north/averaging", "1.0", organisation=own)
+            assert offered.code in own.read_text()
+            with pytest.raises(UserError, match=r"north/averaging 9\.0 is not on offer"):
+                valley.algorithms.verify("north/averaging", "9.0")
         platform.algorithms.withdraw("north/averaging", "1.0", reason="old")
 
 
