@@ -104,6 +104,16 @@ def test_a_grant_lets_the_one_who_asked_train_and_nobody_else(market, use):
     assert may(market, dataclasses.replace(use, publisher="harbour")) is None
 
 
+def test_a_grant_for_one_product_opens_no_other_of_the_same_owner(market, use):
+    market.publish()
+    other = market.publish(name="visits")
+    number = market.granted()
+    assert may(market, use) == number
+    with pytest.raises(TermsRefused, match="north has no grant") as refused:
+        may(market, use, other)
+    assert refused.value.clause == "grant"
+
+
 def test_a_request_that_waits_or_was_refused_allows_nothing_and_says_why(market, use):
     market.publish()
     number = dealing.request(market.of("north"), dealing.Request(PRODUCT, PURPOSE))
