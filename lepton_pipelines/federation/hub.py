@@ -14,7 +14,7 @@ from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import HUB, Author, Slot, slot_of
 from lepton_pipelines.federation.hub_outputs import Answer, Drop, Keep, Output
 from lepton_pipelines.federation.manifest import Manifest
-from lepton_pipelines.federation.secure_sum import add_up, pack, packed_layout, unpack
+from lepton_pipelines.federation.secure_sum import pack, packed_layout, summed_parts
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.identity.signing import Signer
 
@@ -374,8 +374,7 @@ class HubRun:
                     self._answers[slot.number] = b"".join(vectors)
                 else:
                     layout = packed_layout(upload.cells, upload.width)
-                    total = add_up([unpack(vector, layout) for vector in vectors])
-                    self._answers[slot.number] = pack(total, layout)
+                    self._answers[slot.number] = pack(summed_parts(vectors, layout), layout)
                 del self._data[slot.number]
         return []
 

@@ -16,20 +16,20 @@ from lepton_pipelines.federation.secure_sum import (
     CHALLENGE_BYTES,
     Cells,
     Layout,
+    Packed,
     SecureSumError,
     add_up,
     forms_agree,
     lay_out,
     linear_form,
-    mask,
+    masked_parts,
     pack,
     unmask,
     unpack,
+    unpacked_parts,
 )
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.sums import Int64Array
-
-_NOTHING = np.zeros(0, np.uint8)
 
 
 @dataclass
@@ -49,8 +49,7 @@ class MemberSum:
     _layout: Layout | None = None
     _keys: MaskKeys | None = field(default=None, repr=False)
     _digest: bytes = b""
-    _cells: Cells = field(default_factory=lambda: _NOTHING, repr=False)
-    _answer: Cells = field(default_factory=lambda: _NOTHING, repr=False)
+    _answer: bytes | bytearray = field(default=b"", repr=False)
     _transcript: wire.Transcript | None = None
     _challenge: bytes = b""
 
@@ -74,7 +73,7 @@ class MemberSum:
         """Forget everything of the last epoch but the plaintext and, if it was reached, the total."""
         self.agreed, self.announcement = False, None
         self.packed, self._keys, self._digest, self._transcript, self._challenge = b"", None, b"", None, b""
-        self._cells = self._answer = _NOTHING
+        self._answer = b""
 
     def announce(self, manifest: Manifest, epoch: int, keys: KeyEpoch, member: str) -> wire.Announce:
         """Return what this member says that it is about to add up, sealed for the members."""
@@ -98,9 +97,9 @@ class MemberSum:
         """Mask the vector. Called once an epoch: the masks' keys are dropped with it."""
         if self._keys is None or self.packed or self._digest:
             raise SecureSumError(f"sum {self.name!r} would use its masks twice in one epoch")
-        self._cells = mask(self.vector, self.layout, add=self._keys.add, subtract=self._keys.subtract)
+        parts = masked_parts(self.vector, self.layout, add=self._keys.add, subtract=self._keys.subtract)
         self._keys = MaskKeys((), (), self._keys.group)
-        self.packed = pack(self._cells, self.layout)
+        self.packed = pack(parts, self.layout)
         self._digest = hashlib.sha256(self.packed).digest()
         return self.uploaded()
 
@@ -139,7 +138,7 @@ class MemberSum:
             uploads={member: upload.digest for member, upload in uploads.items()},
             answer=hashlib.sha256(answer).digest(),
         )
-        self._answer = unpack(answer, self.layout)
+        self._answer = answer
 
     def transcribed(self) -> bytes:
         """Return the transcript as it is signed."""
@@ -164,7 +163,7 @@ class MemberSum:
         The group key goes into the challenge: the hub can neither foresee it nor try changes until one fits.
         """
         self._challenge = expand(keys.group, b"lepton/challenge/1", everything)[:CHALLENGE_BYTES]
-        value = linear_form(self._challenge, self._cells).to_bytes(16, "little")
+        value = linear_form(self._challenge, unpacked_parts(self.packed, self.layout)).to_bytes(16, "little")
         return wire.Form(value=value, authenticator=keys.authenticate_form(member, self.number, self._challenge, value))
 
     def conclude(self, keys: KeyEpoch, forms: Mapping[str, wire.Form]) -> Int64Array:
@@ -178,13 +177,14 @@ class MemberSum:
             genuine = keys.authenticate_form(member, self.number, self._challenge, form.value)
             if form.authenticator != genuine or len(form.value) != 16:
                 raise Untrusted(f"the hub shows a form of {member} for sum {self.name!r} that {member} did not make")
-        blocks = self._answer.nbytes // 16
+        blocks = self.layout.padded * self.layout.dtype.itemsize // 16
+        answer = linear_form(self._challenge, unpacked_parts(self._answer, self.layout))
         values = [int.from_bytes(forms[member].value, "little") for member in sorted(forms)]
-        if not forms_agree(self._challenge, values, linear_form(self._challenge, self._answer), blocks):
+        if not forms_agree(self._challenge, values, answer, blocks):
             raise SecureSumError(f"the hub's answer to sum {self.name!r} is not the sum of what the members sent")
         return self._unmasked(self._answer)
 
-    def _unmasked(self, answer: Cells) -> Int64Array:
+    def _unmasked(self, answer: Cells | Packed) -> Int64Array:
         assert self.announcement is not None and self._keys is not None  # noqa: S101,PT018
         total = unmask(
             answer,
@@ -196,8 +196,7 @@ class MemberSum:
         )
         if self.total is None:
             self.total, self.vector = total, self.vector.copy()
-        self.packed, self._keys = b"", None
-        self._cells = self._answer = _NOTHING
+        self.packed, self._answer, self._keys = b"", b"", None
         return total
 
 

@@ -10,9 +10,12 @@ are the carries. A random linear form over a prime field, drawn after everything
 `sum_i <r, upload_i> = <r, answer> (mod p)`. With p above every cell there is no change, 2^63 included, that is zero in
 the field. The form is the evaluation of a polynomial at a random point (Carter and Wegman), for which we use Poly1305:
 p = 2^130 - 5, two 64-bit cells a coefficient, and OpenSSL does it at 9 GB/s.
+
+Long vectors are worked on in *parts* that stay in the cache, from the bytes that travel and into them: an array of
+all cells would cost more in pages that the system has to clear than the arithmetic takes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,6 +29,9 @@ from lepton_pipelines.sums import BoundExceeded, Int64Array
 
 Cells = NDArray[Any]
 """Unsigned integers, one-dimensional, of the dtype that a layout names."""
+
+Packed = bytes | bytearray | memoryview
+"""Cells as they travel: `layout.width` bytes each, little-endian, without the padding."""
 
 FIELD = (1 << 130) - 5
 CHALLENGE_BYTES = 16
@@ -116,52 +122,64 @@ def mask(
     add, subtract: AES-256 keys that are used for this one vector and never again.
     Returns cells modulo 2^bits, (layout.padded,), the padding zero; never a view of the vector.
     """
-    out = _encode(vector, layout)
+    out = np.zeros(layout.padded, layout.dtype)
+    for _ in masked_parts(vector, layout, add=add, subtract=subtract, out=out):
+        pass
+    return out
+
+
+def masked_parts(
+    vector: Int64Array, layout: Layout, *, add: Iterable[bytes], subtract: Iterable[bytes], out: Cells | None = None
+) -> Iterator[Cells]:
+    """Yield in order what `mask` returns, part by part.
+
+    out: where the cells are to stand; without it each part is overwritten by the next.
+    """
     streams = [(_keystream(key), np.add) for key in add] + [(_keystream(key), np.subtract) for key in subtract]
-    itemsize = layout.dtype.itemsize
-    per_chunk = _CHUNK // itemsize
-    buffer = bytearray(min(_CHUNK, layout.cells * itemsize) + 15)
+    flat, buffer = vector.reshape(-1), _buffer(layout)
     modulus_mask = layout.dtype.type((1 << layout.bits) - 1)
-    for begin in range(0, layout.cells, per_chunk):
-        part = out[begin : min(begin + per_chunk, layout.cells)]
+    own = np.empty(_longest(layout) if out is None else 0, layout.dtype)
+    for begin, end in _ranges(layout):
+        part = own[: end - begin] if out is None else out[begin:end]
+        _encode(flat, layout, begin, part)
         words = np.frombuffer(buffer, layout.dtype, len(part))
         zeros = memoryview(_ZEROS)[: part.nbytes]
         for stream, combine in streams:
             stream.update_into(zeros, buffer)
             combine(part, words, out=part)
         np.bitwise_and(part, modulus_mask, out=part)
-    return out
+        yield part
 
 
 def unmask(
-    total: Cells, layout: Layout, *, subtract: bytes, shape: tuple[int, ...], bound: int, members: int
+    total: Cells | Packed, layout: Layout, *, subtract: bytes, shape: tuple[int, ...], bound: int, members: int
 ) -> Int64Array:
     """Turn the hub's answer into the total.
 
-    total: the unreduced sum of all members' cells, (layout.padded,).
+    total: the unreduced sum of all members' cells: (layout.padded,), or as it travels.
     subtract: the key of the group mask.
     Raises SecureSumError if a carry is impossible or a zero word is not zero, BoundExceeded if a cell of the total is
     beyond the bound.
     """
     highest = members * ((1 << layout.bits) - 1)
-    cells = np.empty_like(total)
+    cells = np.empty(layout.cells, layout.dtype)
     signed_type = layout.dtype.str.replace("u", "i")
     modulus_mask, sign = (layout.dtype.type(n) for n in ((1 << layout.bits) - 1, 1 << layout.bits - 1))
-    itemsize = layout.dtype.itemsize
-    per_chunk = _CHUNK // itemsize
-    buffer = bytearray(min(_CHUNK, layout.cells * itemsize) + 15)
-    stream = _keystream(subtract)
-    for begin in range(0, layout.cells, per_chunk):
-        end = min(begin + per_chunk, layout.cells)
+    buffer, stream = _buffer(layout), _keystream(subtract)
+    for begin, end in _ranges(layout):
         part = cells[begin:end]
-        if int(total[begin:end].max()) > highest:
+        if isinstance(total, np.ndarray):
+            part[...] = total[begin:end]
+        else:
+            _read(total, layout, begin, part)
+        if int(part.max()) > highest:
             raise SecureSumError("the hub's answer holds a cell that no sum of the members' cells can reach")
         stream.update_into(memoryview(_ZEROS)[: part.nbytes], buffer)
-        np.subtract(total[begin:end], np.frombuffer(buffer, layout.dtype, len(part)), out=part)
+        np.subtract(part, np.frombuffer(buffer, layout.dtype, len(part)), out=part)
         np.bitwise_and(part, modulus_mask, out=part)
         np.bitwise_xor(part, sign, out=part)  # these two carry the sign up; shifts would take five times as long
         np.subtract(part, sign, out=part)
-    signed = cells[: layout.cells].view(signed_type)
+    signed = cells.view(signed_type)
     values = layout.values * layout.limbs
     if signed[values:].any():
         raise SecureSumError("masks did not cancel: a word whose true total is zero is not zero")
@@ -176,15 +194,34 @@ def add_up(uploads: Sequence[Cells]) -> Cells:
     return total
 
 
-def linear_form(challenge: bytes, cells: Cells) -> int:
+def summed_parts(uploads: Sequence[Packed], layout: Layout) -> Iterator[Cells]:
+    """Yield in order what `add_up` returns, part by part, from uploads as they travel.
+
+    Each part is overwritten by the next. Raises ValueError if a length is not the layout's.
+    """
+    for upload in uploads:
+        _check_length(upload, layout)
+    total, other = (np.empty(_longest(layout), layout.dtype) for _ in range(2))
+    for begin, end in _ranges(layout):
+        part = total[: end - begin]
+        _read(uploads[0], layout, begin, part)
+        for upload in uploads[1:]:
+            _read(upload, layout, begin, other[: end - begin])
+            np.add(part, other[: end - begin], out=part)
+        yield part
+
+
+def linear_form(challenge: bytes, parts: Iterable[Cells]) -> int:
     """Evaluate the polynomial that the cells are the coefficients of at the challenge's point.
 
     challenge: 16 bytes that nobody could know before the cells were signed for.
-    cells: (layout.padded,); contiguous.
+    parts: the cells in order, contiguous; each of them whole coefficients of 16 bytes.
     Returns the value modulo 2^128: Poly1305 reduces modulo p and then cuts off two bits.
     """
-    tag = Poly1305.generate_tag(challenge + bytes(16), cells.view(np.uint8).data)
-    return int.from_bytes(tag, "little")
+    form = Poly1305(challenge + bytes(16))
+    for part in parts:
+        form.update(part.view(np.uint8).data)
+    return int.from_bytes(form.finalize(), "little")
 
 
 def forms_agree(challenge: bytes, forms: Sequence[int], answer: int, blocks: int) -> bool:
@@ -200,30 +237,40 @@ def forms_agree(challenge: bytes, forms: Sequence[int], answer: int, blocks: int
     return any((k << 128) % FIELD == difference for k in range(-3 * len(forms), 4))
 
 
-def pack(cells: Cells, layout: Layout) -> bytearray:
-    """Cells as they travel: `layout.width` bytes each, little-endian, without the padding."""
-    itemsize = layout.dtype.itemsize
+def pack(parts: Iterable[Cells], layout: Layout) -> bytearray:
+    """Cells as they travel. parts: the cells in order; padding behind them is left out."""
+    itemsize, begin = layout.dtype.itemsize, 0
     out = bytearray(layout.size + itemsize - layout.width)
-    # each word is written whole; its unused high bytes are overwritten by the next word, the last ones cut off
-    np.ndarray(layout.cells, layout.dtype, out, strides=(layout.width,))[...] = cells[: layout.cells]
+    for part in parts:
+        count = min(len(part), layout.cells - begin)
+        # each word is written whole; its unused high bytes are overwritten by the next word, the last ones cut off
+        words = np.ndarray(count, layout.dtype, out, begin * layout.width, strides=(layout.width,))
+        words[...] = part[:count]
+        begin += count
+        del words
     del out[layout.size :]
     return out
 
 
-def unpack(data: bytes | bytearray | memoryview, layout: Layout) -> Cells:
-    """Read packed cells back. Raises ValueError if the length is not the layout's."""
-    if len(data) != layout.size:
-        raise ValueError(f"{len(data)} bytes, {layout.cells} cells of {layout.width} bytes are {layout.size}")
+def unpack(data: Packed, layout: Layout) -> Cells:
+    """Read packed cells back, all of them. Raises ValueError if the length is not the layout's."""
+    _check_length(data, layout)
     cells = np.zeros(layout.padded, layout.dtype)
-    spare = layout.dtype.itemsize - layout.width
-    whole = max(layout.cells - spare, 0) if spare else layout.cells  # words that can be read without passing the end
-    low = layout.dtype.type((1 << 8 * layout.width) - 1)
-    np.bitwise_and(
-        np.ndarray(whole, layout.dtype, data, strides=(layout.width,)) if whole else cells[:0], low, out=cells[:whole]
-    )
-    for i in range(whole, layout.cells):
-        cells[i] = int.from_bytes(data[i * layout.width : (i + 1) * layout.width], "little")
+    _read(data, layout, 0, cells[: layout.cells])
     return cells
+
+
+def unpacked_parts(data: Packed, layout: Layout) -> Iterator[Cells]:
+    """Yield in order what `unpack` returns, padding included. Each part is overwritten by the next."""
+    _check_length(data, layout)
+    cells = np.zeros(_longest(layout) + layout.padded - layout.cells, layout.dtype)
+    for begin, end in _ranges(layout):
+        _read(data, layout, begin, cells[: end - begin])
+        if end < layout.cells:
+            yield cells[: end - begin]
+        else:
+            cells[end - begin :] = 0
+            yield cells[: layout.padded - begin]
 
 
 def message_bytes(layout: Layout, members: int) -> Mapping[str, int]:
@@ -242,15 +289,54 @@ def _keystream(key: bytes) -> Any:
     return Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
 
 
-def _encode(vector: Int64Array, layout: Layout) -> Cells:
-    out = np.zeros(layout.padded, layout.dtype)
-    flat = vector.reshape(-1)
-    if layout.limbs == 1:
-        out[: layout.values].view(layout.dtype.str.replace("u", "i"))[...] = flat
-    else:
-        np.bitwise_and(flat, 0xFFFFFFFF, out=out[: layout.values].view(np.int64))
-        np.right_shift(flat, 32, out=out[layout.values : 2 * layout.values].view(np.int64))
-    return out
+def _ranges(layout: Layout) -> Iterator[tuple[int, int]]:
+    """Where parts begin and end: as long as the cache holds, and whole coefficients of a form but for the last."""
+    step = _CHUNK // layout.dtype.itemsize
+    return ((begin, min(begin + step, layout.cells)) for begin in range(0, layout.cells, step))
+
+
+def _longest(layout: Layout) -> int:
+    return min(_CHUNK // layout.dtype.itemsize, layout.cells)
+
+
+def _buffer(layout: Layout) -> bytearray:
+    """Room for a part's keystream, and for what a cipher asks for beyond it."""
+    return bytearray(_longest(layout) * layout.dtype.itemsize + 15)
+
+
+def _check_length(data: Packed, layout: Layout) -> None:
+    if len(data) != layout.size:
+        raise ValueError(f"{len(data)} bytes, {layout.cells} cells of {layout.width} bytes are {layout.size}")
+
+
+def _read(data: Packed, layout: Layout, begin: int, out: Cells) -> None:
+    """Read the packed cells from number `begin` on."""
+    width, end = layout.width, begin + len(out)
+    spare = layout.dtype.itemsize - width
+    whole = max(min(end, layout.cells - spare) - begin, 0)  # words that can be read without passing the end
+    if whole:
+        low = layout.dtype.type((1 << 8 * width) - 1)
+        words = np.ndarray(whole, layout.dtype, data, begin * width, strides=(width,))
+        np.bitwise_and(words, low, out=out[:whole])
+    for i in range(begin + whole, end):
+        out[i - begin] = int.from_bytes(data[i * width : (i + 1) * width], "little")
+
+
+def _encode(flat: Int64Array, layout: Layout, begin: int, out: Cells) -> None:
+    """Write a vector's cells from number `begin` on, zero words included."""
+    end, values = begin + len(out), layout.values
+    for limb in range(layout.limbs):
+        first, last = max(begin, limb * values), min(end, (limb + 1) * values)
+        if first >= last:
+            continue
+        given, cells = flat[first - limb * values : last - limb * values], out[first - begin : last - begin]
+        if layout.limbs == 1:
+            cells.view(layout.dtype.str.replace("u", "i"))[...] = given
+        elif limb == 0:
+            np.bitwise_and(given, 0xFFFFFFFF, out=cells.view(np.int64))
+        else:
+            np.right_shift(given, 32, out=cells.view(np.int64))
+    out[max(values * layout.limbs - begin, 0) :] = 0
 
 
 def _decode(signed: Cells, layout: Layout, bound: int) -> Int64Array:

@@ -242,7 +242,7 @@ class Simulation:
             cells = unpack(reply.answer, layout)
             change = {"+1": 1, "+2^39": 1 << 39, "+2^63": 1 << 63, "two totals": 1, "swaps": 12345}[lie]
             cells[0] = (int(cells[0]) + change) % (1 << 8 * layout.dtype.itemsize)
-            answer = pack(cells, layout)
+            answer = pack([cells], layout)
             if answer != reply.answer:
                 self.lied = True
             return _changed(reply, answer=answer)

@@ -75,7 +75,7 @@ class MaskUsedTwiceError(AssertionError):
 def masks_watched() -> Iterator[None]:
     """Record every key that masks a vector, and fail if one ever masks two."""
     used: dict[bytes, bytes] = {}
-    original = member_sum.mask
+    original = member_sum.masked_parts
 
     def watched(vector: np.ndarray, layout: object, *, add: tuple[bytes, ...], subtract: tuple[bytes, ...]) -> object:
         plaintext = hashlib.sha256(vector.tobytes()).digest()
@@ -85,8 +85,8 @@ def masks_watched() -> Iterator[None]:
                     raise MaskUsedTwiceError("a mask met a second plaintext")
         return original(vector, layout, add=add, subtract=subtract)
 
-    member_sum.mask = watched
+    member_sum.masked_parts = watched
     try:
         yield
     finally:
-        member_sum.mask = original
+        member_sum.masked_parts = original

@@ -33,7 +33,7 @@ def run(kind, seed):
             keys = mask_keys(name, {o: pairs[frozenset((name, o))] for o in NAMES if o != name}, group, sum_)
             vector = dataset(kind, number) if name == "b" else np.arange(VALUES) % 50
             cells.append(mask(vector, layout, add=keys.add, subtract=keys.subtract))
-            uploads[name].append(np.frombuffer(pack(cells[-1], layout), np.uint8))
+            uploads[name].append(np.frombuffer(pack([cells[-1]], layout), np.uint8))
         answers.append(add_up(cells))
         total = unmask(answers[-1], layout, subtract=keys.group, shape=(VALUES,), bound=BOUND, members=len(NAMES))
         totals.append(total)

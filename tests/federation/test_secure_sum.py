@@ -15,9 +15,12 @@ from lepton_pipelines.federation.secure_sum import (
     lay_out,
     linear_form,
     mask,
+    masked_parts,
     pack,
+    summed_parts,
     unmask,
     unpack,
+    unpacked_parts,
 )
 from lepton_pipelines.sums import BoundExceeded
 
@@ -64,8 +67,8 @@ def masked(bound, vectors, number=0):
 def test_masks_cancel_and_the_total_is_exact(case):
     bound, vectors = case
     layout, uploads, group = masked(bound, vectors)
-    travelled = [unpack(pack(upload, layout), layout) for upload in uploads]
-    answer = unpack(pack(add_up(travelled), layout), layout)
+    travelled = [unpack(pack([upload], layout), layout) for upload in uploads]
+    answer = unpack(pack([add_up(travelled)], layout), layout)
     total = unmask(answer, layout, subtract=group, shape=vectors[0].shape, bound=bound, members=len(vectors))
     np.testing.assert_array_equal(total, sum(vector.astype(object) for vector in vectors))
 
@@ -77,8 +80,8 @@ def test_the_form_of_the_answer_is_the_sum_of_the_forms(case, seed):
     _, uploads, _ = masked(bound, vectors)
     answer = add_up(uploads)
     challenge = np.random.default_rng(seed).bytes(16)
-    forms = [linear_form(challenge, upload) for upload in uploads]
-    assert forms_agree(challenge, forms, linear_form(challenge, answer), answer.nbytes // 16)
+    forms = [linear_form(challenge, [upload]) for upload in uploads]
+    assert forms_agree(challenge, forms, linear_form(challenge, [answer]), answer.nbytes // 16)
 
 
 @pytest.mark.parametrize("change", [1, 1 << 39, 1 << 63])
@@ -92,8 +95,8 @@ def test_no_change_of_one_cell_passes_the_check(change, cell, seed):
     answer = add_up(uploads)
     answer[cell] = (int(answer[cell]) + change) % 2**64
     challenge = random.bytes(16)
-    forms = [linear_form(challenge, upload) for upload in uploads]
-    assert not forms_agree(challenge, forms, linear_form(challenge, answer), answer.nbytes // 16)
+    forms = [linear_form(challenge, [upload]) for upload in uploads]
+    assert not forms_agree(challenge, forms, linear_form(challenge, [answer]), answer.nbytes // 16)
 
 
 @given(st.binary(min_size=16, max_size=16), st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=12))
@@ -104,7 +107,7 @@ def test_the_form_is_the_polynomial_over_the_prime_field(challenge, cells):
     value = 0
     for low, high in zip(cells[::2], cells[1::2], strict=True):
         value = (value + low + (high << 64) + (1 << 128)) * point % FIELD
-    assert linear_form(challenge, np.array(cells, np.uint64)) == value % 2**128
+    assert linear_form(challenge, [np.array(cells, np.uint64)]) == value % 2**128
 
 
 def test_a_mask_that_did_not_cancel_shows_in_the_zero_words():
@@ -175,9 +178,30 @@ def test_cells_of_every_width_survive_packing(width):
         assert layout.width == width
         cells = np.zeros(layout.padded, layout.dtype)
         cells[: layout.cells] = np.random.default_rng(width).integers(0, 2 ** (8 * width) - 1, layout.cells, np.uint64)
-        assert len(pack(cells, layout)) == layout.size
-        np.testing.assert_array_equal(unpack(pack(cells, layout), layout), cells)
-        np.testing.assert_array_equal(unpack(bytes(pack(cells, layout)), layout), cells)
+        assert len(pack([cells], layout)) == layout.size
+        np.testing.assert_array_equal(unpack(pack([cells], layout), layout), cells)
+        np.testing.assert_array_equal(unpack(bytes(pack([cells], layout)), layout), cells)
+
+
+@pytest.mark.parametrize("bound", [10, 1000, 2**18, 2**34, 2**42, 2**50, 2**58, 2**63 - 1])
+@pytest.mark.parametrize("values", [0, 1, 7, 8, 33, 300])
+def test_a_sum_in_parts_is_the_sum_at_once(bound, values, monkeypatch):
+    random = np.random.default_rng(values)
+    vectors = [random.integers(-(bound // 3), bound // 3, values) for _ in range(3)]
+    layout, uploads, group = masked(bound, vectors)
+    answer, challenge = add_up(uploads), random.bytes(16)
+    monkeypatch.setattr("lepton_pipelines.federation.secure_sum._CHUNK", 64)
+    keys = [random.bytes(32), random.bytes(32)]
+    there = pack(masked_parts(vectors[0], layout, add=keys[:1], subtract=keys[1:]), layout)
+    assert there == pack([mask(vectors[0], layout, add=keys[:1], subtract=keys[1:])], layout)
+    for one, again in zip(uploads, masked(bound, vectors)[1], strict=True):
+        np.testing.assert_array_equal(one, again)
+    travelled = [pack([upload], layout) for upload in uploads]
+    summed = pack(summed_parts(travelled, layout), layout)
+    assert summed == pack([answer], layout)
+    assert linear_form(challenge, unpacked_parts(summed, layout)) == linear_form(challenge, [answer])
+    total = unmask(summed, layout, subtract=group, shape=(values,), bound=bound, members=3)
+    np.testing.assert_array_equal(total, sum(vectors))
 
 
 def test_the_modulus_is_no_wider_than_the_bound_asks_for():
