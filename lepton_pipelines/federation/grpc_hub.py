@@ -1,9 +1,7 @@
 """The hub as a process: gRPC over mutual TLS 1.3 around one state machine a run."""
 
-import datetime as dt
 import hashlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from lepton_pipelines.federation.callers import Callers
 from lepton_pipelines.federation.effects import Join, Reply, Say
 from lepton_pipelines.federation.envelope import Slot, slot_of
 from lepton_pipelines.federation.frame_server import take_frames
@@ -24,8 +23,7 @@ from lepton_pipelines.federation.manifest import PROTOCOLS, choose_protocol, rea
 from lepton_pipelines.federation.run_figures import RunFigures, figures_of
 from lepton_pipelines.federation.wire import federation_pb2 as wire
 from lepton_pipelines.federation.wire.calls import CHUNK, FRAMES, INLINE, LARGEST_MESSAGE, handlers, kept, take_port
-from lepton_pipelines.identity.certificates import Certificate
-from lepton_pipelines.identity.hub_home import AdmittedMember, HubHome
+from lepton_pipelines.identity.hub_home import HubHome
 from lepton_pipelines.identity.onboarding import read_request
 from lepton_pipelines.ledger.documents import LARGEST_MODEL, Documents
 from lepton_pipelines.ledger.hub_ledger import HubLedger
@@ -60,9 +58,7 @@ class HubServer:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._runs: dict[str, LiveRun] = {}
-        self._certificates: dict[bytes, Certificate] = {}
-        self._members: dict[str, AdmittedMember] = {}
-        self._members_read = -math.inf
+        self._callers = Callers(home, clock)
         for run, encoded in self._log.runs():
             machine = HubRun(read_manifest(encoded), self._signer, now=clock())
             self._log.carry_out(machine.restore(self._log.records(run)))
@@ -150,7 +146,7 @@ class HubServer:
         member = self._who(context)
         try:
             manifest = read_manifest(request.manifest)
-            check_proposal(manifest, member, hub=self._signer.public, known=self._member, runs=self._runs)
+            check_proposal(manifest, member, hub=self._signer.public, known=self._callers.member, runs=self._runs)
         except UserError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
@@ -179,7 +175,8 @@ class HubServer:
                 if found or self._clock() >= end or self._stopping.is_set():
                     break
                 self._changed.wait(max(end - self._clock(), 0.01))
-        return wire.ListReply(runs=[live.status(member) for live in found])
+        heard = self._callers.seconds_since_heard()
+        return wire.ListReply(runs=[live.status(member) for live in found], seconds_since_heard=heard)
 
     def Look(self, request: wire.StatusRequest, context: Any) -> wire.RunStatus:  # noqa: N802
         """Return where a run stands; also a member's sign of life while it computes."""
@@ -218,7 +215,10 @@ class HubServer:
     def LedgerAdmission(self, request: wire.LedgerAdmissionRequest, context: Any) -> wire.LedgerAdmissionReply:  # noqa: N802
         """Admit the caller to the ledger, with the key that it was admitted to the hub with."""
         member = self._who(context)
-        key = self._members[member].signing_key
+        admitted = self._callers.member(member)
+        if admitted is None:
+            raise LookupError(member)
+        key = admitted.signing_key
         return wire.LedgerAdmissionReply(entry=kept(lambda: self._ledger.admission(member, key), context))
 
     def LedgerSubmit(self, request: wire.LedgerSubmitRequest, context: Any) -> wire.LedgerSubmitReply:  # noqa: N802
@@ -288,40 +288,7 @@ class HubServer:
     # ---- parts ----
 
     def _who(self, context: Any) -> str:
-        """Return whom the connection belongs to, or refuse it with the reason."""
-        (pem,) = context.auth_context().get("x509_pem_cert", [b""])
-        certificate = self._certificates.get(pem)
-        if certificate is None:
-            try:
-                certificate = self._certificates[pem] = Certificate.read(pem)
-            except UserError as error:
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-                raise
-        member = self._member(certificate.name)
-        if member is None or member.revoked or member.signing_key != certificate.signing_key:
-            self._members_read = -math.inf  # who was admitted a moment ago need not wait
-            member = self._member(certificate.name)
-        if member is None:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{certificate.name} was never admitted to this hub")
-            raise PermissionError
-        if member.revoked:
-            reason = f"{member.name} was shut out by the hub's operator: {member.revoked}"
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
-        if member.signing_key != certificate.signing_key:
-            reason = f"this certificate of {member.name} is for an identity key that was replaced"
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
-        if certificate.expires < dt.datetime.now(dt.UTC):
-            reason = f"the certificate of {member.name} expired on {certificate.expires:%Y-%m-%d}"
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
-        return member.name
-
-    def _member(self, name: str) -> AdmittedMember | None:
-        """What the members' list says, at most a second old: `lepton hub admit` and `revoke` write to it."""
-        now = self._clock()
-        if now - self._members_read > 1.0:
-            self._members = {member.name: member for member in self._home.members()}
-            self._members_read = now
-        return self._members.get(name)
+        return self._callers.who(context)
 
     def _run(self, run: str, member: str, context: Any) -> "LiveRun":
         live = self._runs.get(run)

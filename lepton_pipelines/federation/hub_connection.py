@@ -110,6 +110,10 @@ class HubConnection:
         """Return every run that this organisation is a member of."""
         return list(self.call("List", wire.ListRequest()).runs)
 
+    def seconds_since_heard(self) -> dict[str, float]:
+        """Return how long ago the hub heard of each organisation, of those that called since it was started."""
+        return dict(self.call("List", wire.ListRequest(under_way_only=True)).seconds_since_heard)
+
     def look(self, run: str) -> wire.RunStatus:
         """Return where a run stands. Raises UserError if there is no such run."""
         status: wire.RunStatus = self.call("Look", wire.StatusRequest(run=run))

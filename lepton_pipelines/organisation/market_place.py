@@ -94,6 +94,11 @@ class HubMarket:
         except LedgerInUse:
             return self._read(read_while_written(self.home.folder / LEDGER))
 
+    def seconds_since_heard(self) -> dict[str, float]:
+        """Return how long ago the hub heard of each organisation, of those that called since it was started."""
+        with self._connection() as connection:
+            return connection.seconds_since_heard()
+
     def record(self, kind: type[Predicate], **fields: Any) -> int:
         """Submit an entry, and read it back from the hub; also while a run of this organisation holds its replica."""
         try:

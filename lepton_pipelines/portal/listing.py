@@ -47,6 +47,7 @@ def organisations(stand: Stand) -> list[messages.Organisation]:
             ),
             runs=sum(name in run.members for run in history.runs.by_id.values()),
             models=sum(one.published.author.organisation == name for one in history.runs.versions.values()),
+            seconds_since_heard=None if stand.heard is None else stand.heard.ago(name),
         )
         for name, member in sorted(history.members.by_name.items())
     ]

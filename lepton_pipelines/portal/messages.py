@@ -64,7 +64,10 @@ class SignedIn(Message):
 
 
 class Organisation(Message):
-    """A member of the ledger. key: its fingerprint; None: revoked. cosigned: it has cosigned the newest head."""
+    """A member of the ledger. key: its fingerprint; None: revoked. cosigned: it has cosigned the newest head.
+
+    seconds_since_heard: how long ago the hub heard of it; None: not since the hub was started, or there is no hub.
+    """
 
     name: str
     key: str | None
@@ -75,6 +78,7 @@ class Organisation(Message):
     products: list[str]
     runs: int
     models: int
+    seconds_since_heard: float | None = None
 
 
 class Product(Message):

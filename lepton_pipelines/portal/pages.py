@@ -116,7 +116,7 @@ def overview(request: Request, visit: Reader) -> Response:
 @router.get("/organisations")
 def organisations(request: Request, visit: Reader) -> Response:
     """Show the members and how each stands."""
-    return render(request, "organisations", visit, organisations=listing.organisations(visit.stand))
+    return render(request, "organisations", visit, organisations=listing.organisations(visit.stand), stand=visit.stand)
 
 
 @router.get("/products")
@@ -384,6 +384,14 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _ago(seconds: float) -> str:
+    """How long ago, in the largest unit of which there is one."""
+    for length, unit in ((86400, "days"), (3600, "hours"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
 def _bytes(size: int) -> str:
     return f"{size / 1e9:.3g} GB"
 
@@ -399,4 +407,5 @@ def _templates() -> Environment:
     )
     environment.filters["short"] = short
     environment.filters["bytes"] = _bytes
+    environment.filters["ago"] = _ago
     return environment

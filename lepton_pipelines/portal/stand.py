@@ -47,12 +47,26 @@ class Links:
     mlflow: str | None = None
 
 
+@dataclass(frozen=True)
+class Heard:
+    """When the hub last heard of whom: seconds before `read` (monotonic), of those that called since it was started."""
+
+    seconds: dict[str, float]
+    read: float
+
+    def ago(self, name: str) -> float | None:
+        """Return how many seconds ago that is by now; None if it was not since the hub was started."""
+        known = self.seconds.get(name)
+        return None if known is None else known + time.monotonic() - self.read
+
+
 @dataclass
 class Stand:
     """One organisation at its portal.
 
     home: its keys. place: its voice in the market. ledger: its replica. var: its runs. catch_up: brings the replica up
-    to date; None where nobody else writes it. behind: why it could not, last time.
+    to date; None where nobody else writes it. behind: why it could not, last time. ask_heard: asks the hub when it
+    heard of whom; None without a hub. heard: what it said last.
     """
 
     home: OrganisationHome
@@ -62,6 +76,8 @@ class Stand:
     links: Links = field(default_factory=Links)
     catch_up: Callable[[], object] | None = None
     behind: str = ""
+    ask_heard: Callable[[], dict[str, float]] | None = None
+    heard: Heard | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _writing: threading.Lock = field(default_factory=threading.Lock)
     _read: tuple[object, Snapshot] | None = None
@@ -130,12 +146,17 @@ class Stand:
             if self.catch_up is not None:
                 self.catch_up()
             self.behind = ""
+            self._hear()
         except LedgerInUse:
             self.behind = ""  # a run of this organisation is writing it: it is as new as can be
         except UserError as error:
             self.behind = str(error)
         finally:
             self._asked = time.monotonic()
+
+    def _hear(self) -> None:
+        if self.ask_heard is not None:
+            self.heard = Heard(self.ask_heard(), time.monotonic())
 
 
 class Reading:
@@ -179,7 +200,9 @@ def stand_at_hub(home: OrganisationHome, var: Path, links: Links) -> Stand:
     """Open an organisation's stand at its hub."""
     place = HubMarket(home)
     home.credentials()
-    return Stand(home, place, home.folder / "ledger", var, links, catch_up=place.history)
+    return Stand(
+        home, place, home.folder / "ledger", var, links, catch_up=place.history, ask_heard=place.seconds_since_heard
+    )
 
 
 def _field(error: ValidationError) -> str:

@@ -85,6 +85,14 @@ def wheel(build_wheel, pip_install):
     return wheel
 
 
+def test_the_hub_tells_when_it_heard_of_whom(hub):
+    hub.of("north").history()
+    with hub.connected("harbour") as connection:
+        heard = connection.seconds_since_heard()
+    assert {"north", "harbour"} <= heard.keys() <= set(NAMES)
+    assert all(0 <= seconds < 600 for seconds in heard.values())
+
+
 def test_computers_are_offered_reserved_and_worked_on_between_homes(hub, tmp_path):
     harbour, north, valley = map(hub.of, NAMES)
     told = OfferFile(offer="evenings", organisation="harbour", title="Evenings", cores=2, memory="4 GB")

@@ -174,3 +174,25 @@ def test_a_hub_that_is_away_is_said_and_holds_no_page_up(world, open_portal):
             break
     assert told == "the hub at hub.example.org:7443 does not answer"
     assert "may be behind: the hub at hub.example.org:7443" in door.get("/").text
+
+
+def test_the_organisations_page_says_when_the_hub_heard_of_whom(world, open_portal):
+    door = open_portal(world).sign_in(world, "north")
+    assert "there is no hub that hears of anyone" in door.get("/organisations").text
+    asked = threading.Event()
+
+    def heard():
+        asked.set()
+        return {"north": 1.0, "valley": 7200.0}
+
+    stand = door.app.state.portal.stands["north"]
+    stand.catch_up, stand.ask_heard = (lambda: None), heard
+    assert "not asked yet" in door.get("/organisations").text
+    assert asked.wait(30)
+    for _ in range(1000):
+        page = door.get("/organisations").text
+        if "not asked yet" not in page:
+            break
+    assert "2 hours ago" in page and " s ago" in page and "not since the hub was started" in page
+    told = {one["name"]: one["seconds_since_heard"] for one in door.get(f"{API}/organisations").json()}
+    assert told["harbour"] is None and told["north"] < 60 and told["valley"] >= 7200

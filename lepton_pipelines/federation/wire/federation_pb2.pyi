@@ -244,10 +244,19 @@ class RunStatus(_message.Message):
     def __init__(self, run: _Optional[str] = ..., manifest: _Optional[bytes] = ..., status: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., step: _Optional[str] = ..., missing: _Optional[_Iterable[str]] = ..., seconds_since_seen: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., seconds_left: _Optional[float] = ..., bytes: _Optional[int] = ..., signed_by: _Optional[_Iterable[str]] = ..., lost: _Optional[_Iterable[str]] = ..., returning: _Optional[_Iterable[str]] = ..., successor: _Optional[str] = ...) -> None: ...
 
 class ListReply(_message.Message):
-    __slots__ = ("runs",)
+    __slots__ = ("runs", "seconds_since_heard")
+    class SecondsSinceHeardEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     RUNS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_SINCE_HEARD_FIELD_NUMBER: _ClassVar[int]
     runs: _containers.RepeatedCompositeFieldContainer[RunStatus]
-    def __init__(self, runs: _Optional[_Iterable[_Union[RunStatus, _Mapping]]] = ...) -> None: ...
+    seconds_since_heard: _containers.ScalarMap[str, float]
+    def __init__(self, runs: _Optional[_Iterable[_Union[RunStatus, _Mapping]]] = ..., seconds_since_heard: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("run", "incarnation", "after_epoch")
