@@ -62,6 +62,7 @@ class HubSums:
         self._journal = RunJournal(folder)
         self._machine = Member(organisation, manifest, signer, draw=os.urandom, journal=self._journal)
         self._changed = threading.Condition()
+        self._ended = threading.Event()  # its own: who only waits for the end is not woken by every step
         self._pending: dict[int, PendingHubSum] = {}
         self._uploads: dict[int, tuple[int, dict[str, bytes]]] = {}
         self._stop: Stop | None = None
@@ -196,6 +197,7 @@ class HubSums:
                 return
             self._closed = True
             self._stop = self._stop or Stop(f"the sums of run {self.manifest.run} were closed", suspended=True)
+            self._ended.set()
             self._changed.notify_all()
         self._writer.close()
         wait(self._aborts)
@@ -251,6 +253,7 @@ class HubSums:
                 case Finished():
                     self._finished = True
         if self._over():
+            self._ended.set()
             for pending in self._pending.values():
                 pending.there.set()
         last = requests.pop() if chain and requests and not self._over() else None
@@ -320,10 +323,7 @@ class HubSums:
     def _show_life(self) -> None:
         """Tell the hub that this member lives while it computes, hear of an end early, and say who is late."""
         told, pause = time.monotonic(), _FIRST_TOLD
-        while True:
-            with self._changed:
-                if self._changed.wait_for(self._over, _SIGN_OF_LIFE):
-                    return
+        while not self._ended.wait(_SIGN_OF_LIFE):
             try:
                 status = self._connection.look(self.manifest.run)
             except (Closed, ConnectionLost, UserError):

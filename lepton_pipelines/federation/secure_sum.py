@@ -341,7 +341,7 @@ def _encode(flat: Int64Array, layout: Layout, begin: int, out: Cells) -> None:
 
 def _decode(signed: Cells, layout: Layout, bound: int) -> Int64Array:
     if layout.limbs == 1:
-        total: Int64Array = signed.astype(np.int64, copy=layout.dtype.itemsize == 8)
+        total: Int64Array = signed.astype(np.int64, copy=False)
     else:
         low, high = signed[: layout.values], signed[layout.values :]
         high = high + (low >> 32)
