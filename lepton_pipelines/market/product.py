@@ -79,11 +79,11 @@ def read_product(path: Path | str) -> tuple[Product, dict[str, object], Contract
 
 def contract_document(path: Path) -> dict[str, object]:
     """Read a contract's file as a document. Raises UserError if it is no YAML file."""
-    return _plain(read_yaml(path).data)
+    return plain(read_yaml(path).data)
 
 
-def _plain(data: object) -> dict[str, object]:
-    """Return JSON's types only: dates of YAML become text."""
+def plain(data: object) -> dict[str, object]:
+    """Return JSON's types only of what a YAML file holds: dates become text."""
     import json
 
     plain: dict[str, object] = json.loads(json.dumps(data, default=str))

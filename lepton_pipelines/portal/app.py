@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lepton_pipelines.portal import api, fetching_api, pages, pool_api, pool_pages, publishing_api
+from lepton_pipelines.portal import api, fetching_api, pages, pool_api, pool_pages, publishing_api, publishing_pages
 from lepton_pipelines.portal.guarding import LARGEST_BODY, LARGEST_DOCUMENT, Limits, Portal, guard
 from lepton_pipelines.portal.listing import NotThere
 from lepton_pipelines.portal.stand import Stand
@@ -44,6 +44,7 @@ def create_app(stands: dict[str, Stand], address: str, limits: Limits | None = N
     app.include_router(pool_api.router)
     app.include_router(pages.router)
     app.include_router(pool_pages.router)
+    app.include_router(publishing_pages.router)
     app.mount("/static", StaticFiles(directory=Path(str(files("lepton_pipelines.portal") / "static"))), name="static")
     app.add_exception_handler(UserError, _refused)
     app.add_exception_handler(StarletteHTTPException, _failed)
@@ -63,7 +64,7 @@ class _BodyLimits:
         self._documents = RequestBodyLimitMiddleware(app, max_body_size=LARGEST_DOCUMENT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        paths = (f"{api.PREFIX}/products", f"{api.PREFIX}/products/search")
+        paths = (f"{api.PREFIX}/products", f"{api.PREFIX}/products/search", "/publish/product")
         document = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in paths
         await (self._documents if document else self._usual)(scope, receive, send)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from lepton_pipelines.market import algorithms, catalogue, dealing
@@ -132,7 +133,7 @@ def products(
 @router.get("/products/{owner}/{name}")
 def product(request: Request, visit: Reader, owner: Name, name: Name) -> Response:
     """Show a product, its terms, its columns, and what was asked for it."""
-    return _product(request, visit, f"{owner}/{name}")
+    return show_product(request, visit, f"{owner}/{name}")
 
 
 @router.post("/products/{owner}/{name}/ask")
@@ -170,9 +171,7 @@ def models(request: Request, visit: Reader, text: Words = "") -> Response:
 @router.get("/models/{name}/{version}")
 def model(request: Request, visit: Reader, name: Name, version: Version) -> Response:
     """Show a version, with its lineage as a picture."""
-    found = listing.model(visit.stand, name, version)
-    mlflow = model_page(visit.stand.links, name, version) if found.publisher == visit.session.organisation else None
-    return render(request, "model", visit, model=found, picture=picture(found.lineage), mlflow=mlflow)
+    return show_model(request, visit, name, version)
 
 
 @router.get("/algorithms")
@@ -185,8 +184,7 @@ def list_algorithms(request: Request, visit: Reader, text: Words = "") -> Respon
 @router.get("/algorithms/{owner}/{name}/{version}")
 def algorithm(request: Request, visit: Reader, owner: Name, name: Name, version: Release) -> Response:
     """Show an algorithm: what it sums, and what that reveals."""
-    found = listing.algorithm(offered_algorithm(visit, f"{owner}/{name}", version))
-    return render(request, "algorithm", visit, algorithm=found, fields=_fields(found.parameters))
+    return show_algorithm(request, visit, f"{owner}/{name}", version)
 
 
 @router.get("/runs")
@@ -257,7 +255,7 @@ def _ask(request: Request, visit: Visit, product: str, form: dict[str, str]) -> 
         )
         number = visit.stand.speak(lambda place: dealing.request(place, wanted))
     except UserError as error:
-        return _product(request, visit, product, error.problems, form)
+        return show_product(request, visit, product, error.problems, form)
     return RedirectResponse(f"/requests/{product}/{number}", 303)
 
 
@@ -279,9 +277,10 @@ def _decide(request: Request, visit: Visit, product: str, number: str, form: dic
     return RedirectResponse(f"/requests/{product}/{number}", 303)
 
 
-def _product(
+def show_product(
     request: Request, visit: Visit, name: str, problems: list[str] | None = None, form: dict[str, str] | None = None
 ) -> Response:
+    """Show a product. problems: what was refused. form: what was filled in."""
     if name not in visit.stand.snapshot().history.grants.products:
         raise listing.NotThere(f"{name} is not in this market.")
     return render(
@@ -292,6 +291,48 @@ def _product(
         requests=listing.requests(visit.stand, name),
         problems=problems or [],
         form=form or {},
+        code_status=409 if problems else 200,
+    )
+
+
+def show_model(
+    request: Request,
+    visit: Visit,
+    name: str,
+    version: int,
+    problems: list[str] | None = None,
+    form: dict[str, str] | None = None,
+) -> Response:
+    """Show a version. problems: what was refused. form: what was filled in."""
+    found = listing.model(visit.stand, name, version)
+    own = found.publisher == visit.session.organisation
+    return render(
+        request,
+        "model",
+        visit,
+        model=found,
+        picture=picture(found.lineage),
+        mlflow=model_page(visit.stand.links, name, version) if own else None,
+        own=own,
+        problems=problems or [],
+        form=form or {},
+        code_status=409 if problems else 200,
+    )
+
+
+def show_algorithm(
+    request: Request, visit: Visit, offer: str, version: str, problems: list[str] | None = None
+) -> Response:
+    """Show an algorithm on offer. problems: what was refused."""
+    found = listing.algorithm(offered_algorithm(visit, offer, version))
+    return render(
+        request,
+        "algorithm",
+        visit,
+        algorithm=found,
+        fields=_fields(found.parameters),
+        own=offer.split("/")[0] == visit.session.organisation,
+        problems=problems or [],
         code_status=409 if problems else 200,
     )
 
@@ -345,6 +386,13 @@ def _fields(schema: dict[str, Any]) -> list[tuple[str, str]]:
     properties = schema.get("properties")
     found = properties.items() if isinstance(properties, dict) else []
     return [(str(name), str(told.get("description") or "") if isinstance(told, dict) else "") for name, told in found]
+
+
+def told_of(error: ValidationError | UserError) -> list[str]:
+    """Return what is wrong with a form, one sentence a problem."""
+    if isinstance(error, UserError):
+        return error.problems
+    return [f"{'.'.join(map(str, each['loc'])) or 'form'}: {each['msg']}." for each in error.errors()]
 
 
 def filled(text: str | None, otherwise: str) -> str:

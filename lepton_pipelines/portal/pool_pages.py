@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from lepton_pipelines.portal import pool_listing
 from lepton_pipelines.portal.api import Name, Words
 from lepton_pipelines.portal.guarding import Asker, Reader, Visit, form_of
-from lepton_pipelines.portal.pages import filled, in_thread, render
+from lepton_pipelines.portal.pages import filled, in_thread, render, told_of
 from lepton_pipelines.portal.pool_api import let_go
 from lepton_pipelines.portal.pool_messages import Reserve
 from lepton_pipelines.spec.errors import UserError
@@ -66,11 +66,8 @@ def _reserve(request: Request, visit: Visit, name: str, form: dict[str, str]) ->
     told: dict[str, Any] = {field: form[field].strip() for field in FIELDS if form.get(field, "").strip()}
     try:
         held = pool_listing.reserve(visit.stand, Reserve(offer=name, **told))
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc'])) or 'form'}: {each['msg']}." for each in error.errors()]
-        return _offer(request, visit, name, problems, form)
-    except UserError as error:
-        return _offer(request, visit, name, error.problems, form)
+    except (ValidationError, UserError) as error:
+        return _offer(request, visit, name, told_of(error), form)
     return RedirectResponse(f"/reservations/{held.reservation}", 303)
 
 

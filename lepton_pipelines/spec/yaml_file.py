@@ -70,6 +70,14 @@ def read_yaml(path: Path | str) -> Document:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path.name}:{line} is not UTF-8. Save the file as UTF-8.") from None
+    return read_yaml_text(text, path)
+
+
+def read_yaml_text(text: str, path: Path) -> Document:
+    """Read YAML 1.2 from a text. path: what errors call it.
+
+    Raises UserError for what is not YAML, empty, indented with tabs, or gives a key twice.
+    """
     yaml = YAML(typ="safe", pure=True)
     try:
         root = yaml.compose(StringIO(text))

@@ -1,16 +1,19 @@
 """The pages in a headless Chromium: what a person does, on a desk and on a phone, by keyboard and by ear."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 import lepton_pipelines as lp
+from lepton_pipelines.market import catalogue
 from lepton_pipelines.portal.pages import NAVIGATION
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PRODUCT = "harbour/patients"
+CONTRACT = Path(__file__).parents[2] / "examples/healthcare/contract.odcs.yaml"
 SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -51,6 +54,8 @@ def paths(world):
     return [
         *(to for to, _, _ in NAVIGATION),
         f"/products/{PRODUCT}",
+        "/publish/product",
+        "/publish/algorithm",
         f"/requests/{PRODUCT}/{world.open}",
         f"/requests/{PRODUCT}/{world.granted}",
         "/models/breast-cancer/1",
@@ -117,6 +122,54 @@ def test_a_product_is_found_and_asked_for(page, visit, portal):
     assert "with thanks" in page.text_content("blockquote")
     asked = [grant.asked.purpose for grant in portal.world.of("harbour").history().grants.by_id.values()]
     assert "a third study" in asked
+
+
+def test_a_product_is_offered_by_a_form_and_withdrawn_with_a_reason(page, visit, portal):
+    visit("north")("/products")
+    page.get_by_role("link", name="Offer a data product").click()
+    page.get_by_label("Name").fill("biopsies")
+    page.get_by_label("Title").fill("Biopsies of north")
+    page.get_by_label("Rows, roughly").fill("1,200")
+    page.get_by_label("Terms, as YAML").fill("runs: many")
+    page.get_by_label("Contract (ODCS), as YAML").fill(CONTRACT.read_text())
+    page.get_by_role("button", name="Offer").click()
+    assert "product.terms.runs" in page.get_by_role("alert").text_content()
+    assert page.get_by_label("Title").input_value() == "Biopsies of north"
+    page.get_by_label("Terms, as YAML").fill("runs: 20")
+    page.get_by_role("button", name="Offer").click()
+    assert "north/biopsies, version 1" in page.text_content(".lead")
+    (found,) = catalogue.search(portal.world.of("harbour"), "biopsies")
+    assert (found.terms.runs, found.entry.terms.rows) == (20, 1200)
+    page.get_by_role("button", name="Withdraw").click()
+    assert "Say why" in page.get_by_role("alert").text_content()
+    page.get_by_label("Reason").fill("no longer kept")
+    page.get_by_role("button", name="Withdraw").click()
+    assert "north/biopsies" not in page.text_content("main")
+    assert catalogue.search(portal.world.of("harbour"), "biopsies") == []
+
+
+def test_a_model_on_offer_is_withdrawn_and_an_algorithm_without_a_file_says_where_it_goes(page, visit, portal):
+    go = visit("north")
+    go("/models/breast-cancer/1")
+    page.get_by_label("Reason").fill("superseded")
+    page.get_by_role("button", name="Withdraw").click()
+    assert page.get_by_role("heading", name="Offer it to others").is_visible()
+    page.get_by_label("Title").fill("Again")
+    page.get_by_label("Licence").fill("CC-BY-4.0")
+    page.get_by_role("button", name="Offer").click()
+    assert "breast-cancer" in page.get_by_role("alert").text_content()  # no registry here holds its file
+    go("/publish/algorithm")
+    assert "into the folder offers" in page.text_content("main")
+
+
+def test_who_may_not_publish_sees_no_form_for_it(page, visit):
+    go = visit("north", "engineer")
+    go("/products")
+    assert page.get_by_role("link", name="Offer a data product").count() == 0
+    go("/models/breast-cancer/1")
+    assert page.get_by_role("button", name="Withdraw").count() == 0
+    go("/publish/product")
+    assert page.text_content("h1") == "Not allowed"
 
 
 def test_script_in_what_others_write_is_shown_as_text(page, visit, portal):

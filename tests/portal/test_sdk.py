@@ -65,6 +65,7 @@ VERBS = {
 }
 AT_HOME_ONLY = {
     "market contribution": "it trains at every member for as long as several runs take",
+    "pool deploy": "it registers a flow on the owner's own Prefect server",
     "pool serve": "it is the owner's own process, which runs for as long as computers are on offer",
 }
 
