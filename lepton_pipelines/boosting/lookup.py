@@ -5,7 +5,8 @@
   twenty-eighth of the lines of 28 columns. Only as many columns are copied as memory allows.
 - Where many values are missing, one bit a value that says which are there. Missing ones need not be counted: a
   column's missing cell holds what the node holds and the column's other cells don't. Counted like values they would
-  be slower than values, since row after row would wait for the same cell.
+  be slower than values, since row after row would wait for the same cell. Of the first 160 columns: more bits would
+  exceed the memory of a row, so the others are counted in full.
 
 Neither changes a total: both are each shard's own choice.
 """
@@ -26,6 +27,7 @@ WordArray = NDArray[np.uint32]
 
 WORD = 32  # values that one word of `Lookup.present` tells of
 _BYTES = 14  # a row: with gradients, row numbers and margins that stays below 40
+_WORDS = 5  # of `Lookup.present`, a row: without copies of columns that stays at 40 bytes
 _SPARSE = 1 / 16  # share of missing values from which they are worth skipping
 _SMALL = 1 << 16  # rows up to which one thread works alone
 
@@ -34,9 +36,9 @@ _SMALL = 1 << 16  # rows up to which one thread works alone
 class Lookup:
     """A set of rows as codes, and what is kept beside them.
 
-    present: uint32, rows * words, bit f % 32 of a row's word f // 32 is 1 if the row has column f's value; empty
-    where few values are missing. copies: uint8 or uint16, (room, rows), codes of some columns. place: int32, one a
-    column, where its copy is; -1 for none.
+    present: uint32, rows * words, bit f % 32 of a row's word f // 32 is 1 if the row has column f's value, for as many
+    columns as there are words for; empty where few values of theirs are missing. copies: uint8 or uint16, (room, rows),
+    codes of some columns. place: int32, one a column, where its copy is; -1 for none.
     """
 
     codes: Codes
@@ -53,10 +55,12 @@ class Lookup:
         counts = np.zeros(max(len(pieces), 1), np.int64)
         present = np.zeros(0, np.uint32)
         if binning.missing.any():
-            work = codes.values, features, binning.bins
+            words = min(-(-features // WORD), _WORDS)
+            told = min(features, words * WORD)
+            work = codes.values, features, told, binning.bins
             pool.run([(_count_missing, (*work, lo, hi, counts, k)) for k, (lo, hi) in enumerate(pieces)])
-            if counts.sum() >= _SPARSE * rows * features:
-                present = np.zeros(rows * -(-features // WORD), np.uint32)
+            if counts.sum() >= _SPARSE * rows * told:
+                present = np.zeros(rows * words, np.uint32)
                 pool.run([(_mark_present, (*work, lo, hi, present)) for lo, hi in pieces])
         left = _BYTES - present.nbytes // max(rows, 1)
         room = min(features, max(left // codes.values.itemsize, 0))
@@ -84,22 +88,24 @@ class Lookup:
 
 @kernel
 def _count_missing(
-    codes: CodeArray, features: int, bins: Int32Array, lo: int, hi: int, counts: Int64Array, place: int
+    codes: CodeArray, features: int, told: int, bins: Int32Array, lo: int, hi: int, counts: Int64Array, place: int
 ) -> None:
     missing = np.int64(0)
     for row in range(lo, hi):
-        for f in range(features):
+        for f in range(told):
             missing += np.int64(at(codes, row * features + f)) == np.int64(at(bins, f))
     counts[place] = missing
 
 
 @kernel
-def _mark_present(codes: CodeArray, features: int, bins: Int32Array, lo: int, hi: int, present: WordArray) -> None:
-    words = -(-features // WORD)
+def _mark_present(
+    codes: CodeArray, features: int, told: int, bins: Int32Array, lo: int, hi: int, present: WordArray
+) -> None:
+    words = -(-told // WORD)
     for row in range(lo, hi):
         for word in range(words):
             bits = np.int64(0)
-            for f in range(word * WORD, min(word * WORD + WORD, features)):
+            for f in range(word * WORD, min(word * WORD + WORD, told)):
                 here = np.int64(at(codes, row * features + f)) != np.int64(at(bins, f))
                 bits |= np.int64(here) << (f - word * WORD)
             present[row * words + word] = np.uint32(bits)

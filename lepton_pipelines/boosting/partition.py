@@ -185,8 +185,11 @@ def count_present(
     histogram: Int64Array,
     total: Int64Array,
 ) -> None:
-    """Count so many rows, only the values that are there; all rows are added to total, int64, (2,)."""
-    words = -(-features // WORD)
+    """Count so many rows, only the values that are there; all rows are added to total, int64, (2,).
+
+    Columns that `present` does not tell of are counted in full.
+    """
+    words = len(present) * features // len(codes)
     total_g, total_h = total[0], total[1]
     for n in range(many):
         if n + _COUNT_AHEAD < many:
@@ -205,6 +208,9 @@ def count_present(
                 bits &= bits - 1
                 cell = np.int64(at(offsets, first + f)) + np.int64(at(codes, base + f))
                 add_pair(histogram, cell * 2, gradient, hessian)
+        for f in range(words * WORD, features):
+            cell = np.int64(at(offsets, f)) + np.int64(at(codes, row * features + f))
+            add_pair(histogram, cell * 2, gradient, hessian)
     total[0], total[1] = total_g, total_h
 
 

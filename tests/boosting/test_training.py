@@ -5,6 +5,7 @@ import pytest
 import xgboost
 
 import lepton_pipelines as lp
+from lepton_pipelines.boosting import lookup
 from lepton_pipelines.boosting.progress import Progress
 from lepton_pipelines.boosting.rows import LocalRows
 from lepton_pipelines.boosting.shard import Shard
@@ -134,6 +135,28 @@ def test_a_tree_grown_whole_is_the_one_grown_from_sums(growth, missing):
         parts = [lp.Dataset(X[part], label[part], row_id=row_id[part]) for part in (slice(3000), slice(3000, None))]
         together = lp.simulate(params, parts, 4, edges=edges, verbose_eval=False)
         assert bytes(together.save_raw("ubj")) == bytes(whole.save_raw("ubj"))
+
+
+@pytest.mark.parametrize("columns", [40, 160, 170, 200])
+def test_missing_values_that_are_skipped_and_those_that_are_counted_make_the_same_model(columns, monkeypatch):
+    rng = np.random.default_rng(columns)
+    X = rng.normal(size=(2000, columns)).astype(np.float32)
+    X[rng.random(X.shape) < 0.4] = np.nan
+    label = np.nan_to_num(X[:, 0] + X[:, -1]) + rng.normal(size=2000)
+    data = lp.Dataset(X, label.astype(np.float32), row_id=np.arange(2000))
+    edges = [np.append(np.linspace(-2, 2, 12), 9).astype(np.float32)] * columns
+    params, made, kept = {"max_depth": 4, "nthread": 2}, [], []
+    found = lookup.Lookup.of
+    monkeypatch.setattr(lookup.Lookup, "of", lambda *asked: kept.append(found(*asked)) or kept[-1])
+    for share in (lookup._SPARSE, 2.0):
+        monkeypatch.setattr(lookup, "_SPARSE", share)
+        booster = lp.train(params, data, 5, edges=edges, verbose_eval=False)
+        parts = [lp.Dataset(X[at], label[at], row_id=np.arange(2000)[at]) for at in (slice(700), slice(700, None))]
+        together = lp.simulate(params, parts, 5, edges=edges, verbose_eval=False)
+        made += [bytes(booster.save_raw("ubj")), bytes(together.save_raw("ubj"))]
+    assert len(set(made)) == 1
+    sizes = [(one.present.nbytes + one.copies.nbytes) / one.codes.rows for one in kept]
+    assert 0 < max(sizes) <= 20 and len(kept[0].present) and not len(kept[-1].present)  # bytes a row
 
 
 def test_growing_by_loss_takes_far_fewer_sums_than_splits_and_gives_the_same_model():
