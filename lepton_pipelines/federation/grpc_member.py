@@ -321,13 +321,20 @@ class HubSums:
             self._act([Stop(reason)])
 
     def _show_life(self) -> None:
-        """Tell the hub that this member lives while it computes, hear of an end early, and say who is late."""
+        """Tell the hub that this member lives while it computes, hear of an end early, and say who is late.
+
+        A member that came back is heard of here, too: it waits for everyone's new keys, and who waits for its word in
+        the ledger is in no sum that would tell.
+        """
         told, pause = time.monotonic(), _FIRST_TOLD
         while not self._ended.wait(_SIGN_OF_LIFE):
             try:
                 status = self._connection.look(self.manifest.run)
             except (Closed, ConnectionLost, UserError):
                 return  # the call that waits for a sum says it
+            with self._changed:
+                if 0 < self._machine.epoch < status.epoch and not self._over():
+                    self._act(self._machine.receive(Reply(wire.STATUS_NEW_EPOCH, status.epoch)))
             late = [name for name in status.missing if name != self.member]
             if not late or self.member in status.missing:
                 told, pause = time.monotonic(), _FIRST_TOLD

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from lepton_pipelines.federation import hub_connection
+from lepton_pipelines.federation import grpc_member, hub_connection
 from lepton_pipelines.federation.hub_connection import ConnectionLost
 from lepton_pipelines.federation.in_process import InProcessFederation
 from lepton_pipelines.federation.manifest import Manifest
@@ -128,6 +128,24 @@ def test_a_member_that_comes_back_finds_its_totals_and_the_others_go_on_under_ne
     results = hub_of_three.everywhere(part)
     total = sum(values_of(name, 10) for name in hub_of_three.homes).tolist()
     assert results == [(2, [total, total])] * 3
+
+
+def test_a_member_that_comes_back_is_ready_while_the_others_are_in_no_sum(hub_of_three, monkeypatch):
+    monkeypatch.setattr(grpc_member, "_SIGN_OF_LIFE", 0.2)
+    back = threading.Event()
+
+    def part(sums):
+        sums.sum("first", values_of(sums.member, 10), bound=1 << 40)
+        if sums.member == "valley":
+            sums.close()
+            sums = hub_of_three.join("valley")
+            sums.wait_until_ready(20)
+            back.set()
+        assert back.wait(30)  # as for a word in the ledger
+        return sums.sum("second", values_of(sums.member, 10), bound=1 << 40).tolist()
+
+    total = sum(values_of(name, 10) for name in hub_of_three.homes).tolist()
+    assert hub_of_three.everywhere(part) == [total] * 3
 
 
 def test_a_member_that_comes_back_with_other_rows_is_refused_by_itself(hub_of_three):
