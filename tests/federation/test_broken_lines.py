@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from lepton_pipelines.federation import grpc_hub, hub_connection
+from lepton_pipelines.federation import callers, grpc_hub, hub_connection
 from lepton_pipelines.federation.frame_client import FrameChannel
 from lepton_pipelines.federation.grpc_member import whom_it_waits_for
 from lepton_pipelines.federation.hub_connection import CHUNK, ConnectionLost, HubConnection
@@ -114,7 +114,7 @@ def test_a_certificate_that_ends_while_its_member_is_connected_is_refused_at_the
         def now(cls, zone=None):
             return later.astimezone(zone)
 
-    monkeypatch.setattr(grpc_hub.dt, "datetime", Later)
+    monkeypatch.setattr(callers.dt, "datetime", Later)
     with pytest.raises(ConnectionLost, match="the certificate of valley expired on"):
         connection.hello("test")
     connection.close()
