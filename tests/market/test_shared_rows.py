@@ -1,6 +1,10 @@
 """Shareable rows: fetched once, from anywhere that fsspec reads, and only as they were published."""
 
 import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -9,6 +13,7 @@ from lepton_pipelines.market.catalogue import offer
 from lepton_pipelines.market.errors import MarketRefused
 from lepton_pipelines.market.shared_rows import fetch
 
+LEPTON = Path(sys.executable).with_name("lepton")
 ROWS = b"id,value\n1,2\n" * 1000
 
 
@@ -62,3 +67,27 @@ def test_rows_that_are_not_shareable_never_leave(market, tmp_path):
     market.publish()
     with pytest.raises(MarketRefused, match="its rows never leave harbour"):
         fetch(offer(market.of("north"), "harbour/patients"), tmp_path, fsspec.open)
+
+
+def lepton(*arguments):
+    told = list(map(str, arguments))
+    return subprocess.run([LEPTON, *told], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_rows_in_a_bucket_are_pulled_by_the_command_and_are_named_once_they_are_gone(market, bucket, monkeypatch):
+    endpoint, name, filesystem = bucket
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    filesystem.pipe(f"{name}/open/rows.csv", ROWS)
+    digest = hashlib.sha256(ROWS).hexdigest()
+    market.publish(more=f"shareable: {{url: 's3://{name}/open/rows.csv', digest: {digest}, licence: CC-BY-4.0}}\n")
+    copy, speaker = market.folder / "copy.csv", ("--as", "north", "--var", market.folder / "var")
+    pulled = lepton("market", "pull", "harbour/patients", "--to", copy, "--licence", "CC-BY-4.0", *speaker)
+    assert pulled.returncode == 0, pulled.stderr
+    assert copy.read_bytes() == ROWS
+    filesystem.rm(f"{name}/open/rows.csv")
+    assert lepton("market", "pull", "harbour/patients", *speaker).returncode == 0  # it is kept
+    shutil.rmtree(market.folder / "var" / "products")
+    gone = lepton("market", "pull", "harbour/patients", *speaker)
+    assert gone.returncode == 2 and "Traceback" not in gone.stderr
+    assert "harbour/patients" in gone.stderr and "does not exist" in gone.stderr
