@@ -33,12 +33,23 @@ def module_worker(environment, prefect_server, tmp_path_factory):
             stderr=log,
         )
         yield process
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_worker(process)
+
+
+def end_worker(process: "subprocess.Popen[str]") -> None:
+    """End a worker of Prefect's, which on a loaded machine may not take notice of being told to."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session", name="end_worker")
+def _end_worker():
+    """End a worker that a test has started."""
+    return end_worker
 
 
 @dataclass
@@ -102,11 +113,11 @@ class Ended:
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory, prefect_database) -> dict[str, str]:
-    """What a user's shell exports, with Prefect's home in a folder of the tests' own; workers look every second."""
+    """What a user's shell exports, with Prefect's home in a folder of the tests' own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     home = tmp_path_factory.mktemp("prefect")
     shutil.copy(prefect_database, home)
-    settings = {"PREFECT_HOME": str(home), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    settings = {"PREFECT_HOME": str(home)}
     return {**kept, **settings, "NO_COLOR": "1", "COLUMNS": "120"}
 
 

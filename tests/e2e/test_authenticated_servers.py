@@ -197,7 +197,7 @@ def test_without_the_right_sign_in_mlflow_s_variables_are_named_by_every_command
 
 
 def test_what_works_with_local_servers_works_with_these_and_no_password_is_written_anywhere(
-    example, module_lepton, environment, at_prefect, at_mlflow, tmp_path
+    example, module_lepton, environment, at_prefect, at_mlflow, tmp_path, end_worker
 ):
     told = {**at_prefect, **at_mlflow}
     said = []
@@ -222,8 +222,7 @@ def test_what_works_with_local_servers_works_with_these_and_no_password_is_writt
     try:
         run = run_of_deployment(at_prefect)
     finally:
-        worker.terminate()
-        worker.wait(60)
+        end_worker(worker)
     assert run.state.is_completed(), run.state.message
     # Not even the file of the authority is needed by who says so.
     unchecked = {"PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "true", "PREFECT_API_SSL_CERT_FILE": ""}

@@ -28,7 +28,7 @@ def deployed(example, lepton, prefect_server):
 
 
 @pytest.fixture
-def worker(environment, prefect_server, tmp_path):
+def worker(environment, prefect_server, tmp_path, end_worker):
     """A worker of the pool, as an operator starts it."""
     prefect = Path(sys.executable).with_name("prefect")
     with (tmp_path / "worker.txt").open("w") as log:
@@ -40,8 +40,7 @@ def worker(environment, prefect_server, tmp_path):
             stderr=log,
         )
         yield process
-        process.terminate()
-        process.wait(30)
+        end_worker(process)
 
 
 def ask(address, question):

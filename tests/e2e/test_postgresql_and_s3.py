@@ -151,7 +151,7 @@ def deployed(module_example, module_lepton, objects, s3_server, mlflow_address, 
 
 
 @pytest.fixture(scope="module")
-def worker_log(deployed, environment, tmp_path_factory):
+def worker_log(deployed, environment, tmp_path_factory, end_worker):
     """What a worker of the pool, as an operator starts it, has to say."""
     path = tmp_path_factory.mktemp("worker") / "log.txt"
     with path.open("w") as log:
@@ -163,12 +163,7 @@ def worker_log(deployed, environment, tmp_path_factory):
             stderr=log,
         )
     yield path
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    end_worker(process)
 
 
 @pytest.fixture(scope="module")
