@@ -57,7 +57,7 @@ def search(visit: Reader, told: SearchProducts) -> list[messages.Product]:
 
 
 @router.get("/documents/{digest}", tags=["market"], response_class=Response, responses=BYTES)
-def document(visit: Reader, digest: Digest) -> Response:
+def document(visit: Puller, digest: Digest) -> Response:
     """Return a document that the ledger names by its digest: a card, a contract, a model's file, a wheel."""
     try:
         found = visit.stand.place.get(digest)

@@ -145,6 +145,11 @@ def test_who_may_only_read_pulls_no_model(served):
         pytest.raises(client.Refused, match="does not give the right to pull"),
     ):
         platform.models.pull("north/breast-cancer")
+    with (
+        lp.Platform(served.url, home=home, roles=["operator"]) as platform,
+        pytest.raises(client.Refused, match="does not give the right to pull"),
+    ):
+        platform.document("0" * 64)
 
 
 def test_a_portal_that_forgot_the_session_is_signed_in_at_again(served):
