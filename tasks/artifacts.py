@@ -4,6 +4,7 @@ import contextvars
 import logging
 import re
 import threading
+from abc import ABC, abstractmethod
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
@@ -32,7 +33,7 @@ def key(*words: str) -> str:
 Followed = TypeVar("Followed", PiecesRead, RoundFinished)
 
 
-class FollowedProgress(Generic[Followed]):
+class FollowedProgress(ABC, Generic[Followed]):
     """A progress artifact of one organisation's part, told about every second.
 
     Telling the page happens in a thread of its own: a slow Prefect server never holds up a step, and one that is away
@@ -69,13 +70,13 @@ class FollowedProgress(Generic[Followed]):
         if kind is None and self._latest is not None:
             self._update(1.0, self._latest)
 
+    @abstractmethod
     def share(self, event: Followed) -> float:
         """How far an event says that the step has come, from 0 to 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def told(self, event: Followed) -> str:
         """What the page says of an event."""
-        raise NotImplementedError
 
     def also(self, event: Followed) -> None:
         """Tell others than the page; nobody, unless a step has such."""

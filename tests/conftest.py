@@ -329,14 +329,17 @@ def _server_environment() -> Path:
     """An environment of its own for moto, whose botocore is another than s3fs's; made once, kept in the checkout."""
     folder = ROOT / ".venv-moto"
     server = folder / "bin" / "moto_server"
-    if not server.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
-        subprocess.run(
-            [folder / "bin" / "pip", "install", "--quiet", "moto[server]>=5,<6"],
-            check=True,
-            capture_output=True,
-            timeout=240,
-        )
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes of tests may want it at once
+        if not server.exists():
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
+            subprocess.run(
+                [folder / "bin" / "pip", "install", "--quiet", "moto[server]>=5,<6"],
+                check=True,
+                capture_output=True,
+                timeout=240,
+            )
     return server
 
 

@@ -4,14 +4,13 @@ python found_program.py HOME PORT RUN --example FOLDER [--die SUM]
 """
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from deadly_sums import die_after
 
 from lepton_pipelines.federation.runs import connect
 from lepton_pipelines.identity.organisation_home import OrganisationHome
@@ -52,16 +51,7 @@ def main() -> int:
     with connect(sys.argv[3], home, policy=Policy(), address=f"localhost:{sys.argv[2]}") as sums:
         sums.wait_until_ready(200)
         if "--die" in sys.argv:
-            start, fatal = sums.start, int(sys.argv[sys.argv.index("--die") + 1])
-
-            def deadly(*arguments: Any, **settings: Any) -> Any:
-                pending = start(*arguments, **settings)
-                if sums.position > fatal:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return pending
-
-            sums.start = deadly
-            sums.sum = lambda *arguments, **settings: deadly(*arguments, **settings).result()
+            die_after(sums, int(sys.argv[sys.argv.index("--die") + 1]))
         run_folder = RunFolder(folder / "var" / name, sys.argv[3])
         pipeline, own = read_pipeline(folder / "pipeline.yaml"), read_organisation(folder / f"{name}.yaml")
         said = train(OrganisationRun(pipeline, own, sums, run_folder, share=3, repeats=True))

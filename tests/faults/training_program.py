@@ -5,11 +5,11 @@ python training_program.py HOME PORT RUN
 
 import hashlib
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+from deadly_sums import die_after
 
 import lepton_pipelines as lp
 from lepton_pipelines.federation.runs import connect
@@ -40,16 +40,7 @@ def main() -> int:
     with connect(sys.argv[3], home, policy=Policy(), address=f"localhost:{sys.argv[2]}") as sums:
         sums.wait_until_ready(200)
         if "--die" in sys.argv:
-            start, fatal = sums.start, int(sys.argv[sys.argv.index("--die") + 1])
-
-            def deadly(*arguments: Any, **settings: Any) -> Any:
-                pending = start(*arguments, **settings)
-                if sums.position > fatal:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return pending
-
-            sums.start = deadly
-            sums.sum = lambda *arguments, **settings: deadly(*arguments, **settings).result()
+            die_after(sums, int(sys.argv[sys.argv.index("--die") + 1]))
         model = model_of(sums.member, sums)
         sums.finish(bytes.fromhex(model))
     print(json.dumps({"event": "model", "model": model, "sums": sums.traffic.sums}), flush=True)  # noqa: T201
